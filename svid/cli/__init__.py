@@ -1,0 +1,106 @@
+"""The command line. stdout is data, stderr is talk; a verb that makes work only writes a manifest into the inbox.
+
+Exit codes: 0 done, 1 a job failed, 2 usage, 3 manifest invalid, 4 not found, 5 daemon not running, 75 try later.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+import svid
+from svid.errors import SvidError
+from svid.home import Home, find_home
+
+COMMANDS = {
+    "init": "run",
+    "up": "run",
+    "demo": "demo",
+    "submit": "ask",
+    "check": "ask",
+    "extend": "ask",
+    "branch": "ask",
+    "status": "look",
+    "show": "look",
+    "tree": "look",
+    "recipes": "look",
+    "plugins": "plugins",
+    "schema": "schema",
+    "verify": "care",
+    "doctor": "care",
+}
+"""Which module of svid.cli holds a command. Only that one is imported, so that `svid status` answers at once."""
+
+
+class Cli(click.Group):
+    """The commands above, then those that plugins add."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, ours first."""
+        return [*COMMANDS, *(name for name in self._added() if name not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name in COMMANDS:
+            module = importlib.import_module(f"svid.cli.{COMMANDS[cmd_name]}")
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        return self._added().get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look among the plugins' commands of the home that was named; suggest a near name where there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from None
+
+    def _added(self) -> dict[str, click.Command]:
+        from svid.plugin import load_for_cli
+
+        context = click.get_current_context(silent=True)
+        given = context.params.get("home") if context else None
+        try:
+            home = find_home(given).root
+        except SvidError:
+            home = None
+        group = click.Group()
+        load_for_cli(home).commands(group)
+        return dict(group.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of svid's is said in full and decides the exit code."""
+        try:
+            return super().invoke(ctx)
+        except SvidError as error:
+            for problem in error.problems:
+                click.echo(f"svid: {str(problem).removeprefix(': ')}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--home", type=click.Path(path_type=Path), help="The svid home (else SVID_HOME, else upwards from here).")
+@click.option("--debug", is_flag=True, help="Say more on stderr.")
+@click.version_option(svid.__version__)
+@click.pass_context
+def main(ctx: click.Context, home: Path | None, *, debug: bool) -> None:
+    """Long video from Wan image-to-video models that never drifts, never loses a segment, and can be continued by its
+    ID."""
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for noisy in ("alembic", "PIL", "watchdog", "diffusers", "transformers", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    ctx.obj = home
+
+
+def home_of(ctx: click.Context) -> Home:
+    """The home that a command works on, its folders made."""
+    return find_home(ctx.obj).prepare()

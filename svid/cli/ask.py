@@ -1,0 +1,127 @@
+"""Verbs that make work: `submit`, `check`, `extend`, `branch`. They write a manifest into the inbox, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from svid.cli import home_of
+from svid.cli.open import desk_of, free_name
+from svid.home import Home
+from svid.inbox.accept import Desk
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.pass_context
+def submit(ctx: click.Context, file: Path) -> None:
+    """Check FILE (- for standard input) and drop it into the inbox, with the pictures that lie beside it."""
+    home = home_of(ctx)
+    desk = desk_of(home)
+    if str(file) == "-":
+        data, name, folder = sys.stdin.buffer.read(), "stdin.toml", Path.cwd()
+    else:
+        data, name, folder = file.read_bytes(), file.name, file.absolute().parent
+    # The picture may lie anywhere: whoever can run this command can read it, unlike one who can only write to the
+    # inbox.
+    desk.roots.append(Path("/"))
+    request = desk.understand(data, name, folder)
+    if not request.pictures:
+        click.echo(drop(home, Path(name).stem, data, Path(name).suffix))
+        return
+    written = request.manifest.model_dump(mode="json", exclude_unset=True)
+    for place, ref in request.pictures.items():
+        _put(written, place, f"asset:{ref.sha256}")
+    click.echo(drop_json(home, Path(name).stem, {"name": request.manifest.name or Path(name).stem, **written}))
+
+
+def _put(manifest: dict[str, Any], place: str, value: str) -> None:
+    """Set `image`, `anchor` or `cuts[0].anchor`."""
+    head, bracket, rest = place.partition("[")
+    if not bracket:
+        manifest[head] = value
+        return
+    number, _, key = rest.partition("].")
+    manifest[head][int(number)][key] = value
+
+
+def drop(home: Home, stem: str, data: bytes, suffix: str) -> Path:
+    """Put a manifest into the inbox, whole at once; never over another one."""
+    part = home.inbox / f".{stem}.{os.getpid()}.part"
+    part.write_bytes(data)
+    try:
+        while True:
+            target = free_name(home.inbox, stem, suffix)
+            try:
+                os.link(part, target)
+            except FileExistsError:
+                continue
+            return target
+    finally:
+        part.unlink()
+
+
+def drop_json(home: Home, stem: str, manifest: dict[str, Any]) -> Path:
+    """Put a manifest into the inbox as JSON, which is taken without waiting for it to settle."""
+    return drop(home, stem, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(), ".json")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def check(ctx: click.Context, file: Path, *, as_json: bool) -> None:
+    """Say what FILE would render, or everything that is wrong with it. Renders nothing."""
+    from svid.plan.show import plan_as_dict, plan_as_text
+
+    desk: Desk = desk_of(home_of(ctx))
+    desk.roots.append(Path("/"))
+    request = desk.understand(file.read_bytes(), file.name, file.absolute().parent)
+    found = plan_as_dict(desk, request)
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else plan_as_text(found))
+
+
+def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--name", help="A name for the video."),
+        click.option("--seed", type=click.IntRange(0), help="Another seed than the video's own."),
+        click.option("--segments", type=click.IntRange(0), help="How many segments (as many as prompts, else one)."),
+        click.option("--prompt", "prompts", multiple=True, help="A prompt per segment; the last one repeats."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("video")
+@_work_options
+@click.pass_context
+def extend(ctx: click.Context, /, video: str, **options: Any) -> None:
+    """Add segments to VIDEO: an id, a unique beginning of one, a name."""
+    _go_on(ctx, "extend", video, options)
+
+
+@click.command()
+@click.argument("video")
+@_work_options
+@click.pass_context
+def branch(ctx: click.Context, /, video: str, **options: Any) -> None:
+    """Make a new video of the first k segments of VIDEO, written `ID@k`, and add segments to it."""
+    _go_on(ctx, "branch", video, options)
+
+
+def _go_on(ctx: click.Context, verb: str, video: str, options: dict[str, Any]) -> None:
+    home = home_of(ctx)
+    manifest: dict[str, Any] = {verb: video}
+    manifest |= {key: value for key, value in options.items() if value not in (None, ())}
+    desk = desk_of(home)
+    text = json.dumps(manifest, ensure_ascii=False).encode()
+    desk.understand(text, f"{verb}.json", home.inbox)
+    stem = "".join(letter if letter.isalnum() else "-" for letter in f"{verb}-{video}")[:60]
+    click.echo(drop_json(home, stem, manifest))

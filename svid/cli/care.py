@@ -1,0 +1,63 @@
+"""Verbs that look after a home: `verify`, `doctor`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from svid.cli import home_of
+from svid.cli.open import plugins_of, store_of
+from svid.config import weights_path
+from svid.store.blobs import Blobs
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def verify(ctx: click.Context, *, as_json: bool) -> None:
+    """Hash every blob and every segment again, and name what has changed."""
+    from svid.store.verify import verify as check_all
+
+    home = home_of(ctx)
+    checked, problems = 0, []
+    with store_of(home).read() as session:
+        for problem in check_all(session, Blobs(home.blobs, home.tmp), home.root):
+            checked += 1
+            if problem is not None:
+                problems.append(problem)
+                click.echo(str(problem), err=True)
+    if as_json:
+        click.echo(json.dumps({"checked": checked, "problems": [problem.as_dict() for problem in problems]}, indent=2))
+    else:
+        click.echo(f"{checked} checked, {len(problems)} wrong")
+    ctx.exit(1 if problems else 0)
+
+
+@click.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """What is in force in this home, and what is amiss."""
+    from svid.api import Finding
+    from svid.errors import SvidError
+    from svid.render.env import choose_device, choose_dtype
+    from svid.wan.folder import read_summary
+
+    home = home_of(ctx)
+    plugins = plugins_of(home)
+    device, why = choose_device(home.config.render.device)
+    dtype, why_dtype = choose_dtype(home.config.render.dtype, device)
+    findings = [Finding("ok", f"device {device} ({why})"), Finding("ok", f"dtype {dtype} ({why_dtype})")]
+    store_of(home).close()
+    findings.append(Finding("ok", f"database {home.database}"))
+    for name, table in home.config.models.items():
+        try:
+            summary = read_summary(weights_path(table.path, home.root))
+            findings.append(Finding("ok", f"model {name}: {summary.nbytes / 2**20:.0f} MiB of weights"))
+        except SvidError as error:
+            findings += [Finding("error", f"model {name}: {problem}") for problem in error.problems]
+    findings += plugins.findings()
+    for finding in findings:
+        hint = f" ({finding.hint})" if finding.hint else ""
+        click.echo(f"{finding.level:8}{finding.message}{hint}")
+    ctx.exit(1 if any(finding.level == "error" for finding in findings) else 0)

@@ -1,0 +1,36 @@
+"""Opening a home for a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from svid.home import Home, bundled_dir
+from svid.inbox.accept import Desk
+from svid.plugin.manager import Plugins
+from svid.store.engine import Store, open_store
+
+
+def store_of(home: Home) -> Store:
+    """The home's database, migrated."""
+    return open_store(home.database, bundled_dir() / "db" / "migrations")
+
+
+def plugins_of(home: Home) -> Plugins:
+    """The home's plugins, every stage of its chain served."""
+    plugins = Plugins.load(bundled_dir() / "plugins", home.plugins)
+    plugins.require(home.config.chain.stages)
+    return plugins
+
+
+def desk_of(home: Home) -> Desk:
+    """Everything that is needed to understand a manifest."""
+    return Desk(home, store_of(home), plugins_of(home))
+
+
+def free_name(folder: Path, stem: str, suffix: str) -> Path:
+    """A name in `folder` that is not taken: stem, stem-2, stem-3, ..."""
+    number, path = 1, folder / f"{stem}{suffix}"
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path

@@ -1,0 +1,38 @@
+"""`svid init` and `svid up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from svid.cli import home_of
+from svid.home import Home, make_home
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init(folder: Path) -> None:
+    """Make a home in FOLDER (this one, if none is named)."""
+    home = make_home(folder)
+    click.echo(home.root)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do what is in the inbox and in the queue, then end.")
+@click.pass_context
+def up(ctx: click.Context, *, once: bool) -> None:
+    """Watch the inbox and render what is dropped there. Ends on SIGTERM or Ctrl-C after the segment in flight; a
+    second signal ends it at the next denoising step."""
+    ctx.exit(run_daemon(home_of(ctx), once=once))
+
+
+def run_daemon(home: Home, *, once: bool) -> int:
+    """Run a daemon in this process until it ends; returns its exit code."""
+    from svid.cli.open import desk_of
+    from svid.daemon.loop import Daemon
+    from svid.screen import screen_for
+
+    desk = desk_of(home)
+    with screen_for() as screen:
+        return Daemon(home, desk.store, desk, screen, once=once).run()

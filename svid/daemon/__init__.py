@@ -1,0 +1,1 @@
+"""The daemon: watches the inbox, owns the queue, and has a child process do the model work."""

@@ -1,0 +1,131 @@
+"""Every error that svid raises on purpose. The docstring of each is what went wrong, in one sentence.
+
+SvidError
+├── UsageError            the command line or the configuration
+│   ├── ConfigError
+│   ├── PluginError
+│   └── HomeError
+├── Refused               one job can't be done as it was asked
+│   ├── ManifestError
+│   ├── MediaError
+│   ├── WeightsError
+│   ├── LoraError
+│   ├── NoStage
+│   └── StageError
+├── NotFound              no such video, segment or job
+├── StoreError            the database or a blob
+│   └── BlobError
+└── Cancelled             work was told to stop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, as a compiler would say it.
+
+    `file` is what was read (relative where possible), `where` the place in it (`sample.steps`, `line 3`, a tensor key),
+    `message` what was expected and what was found, `hint` a suggestion or an empty string.
+    """
+
+    file: str
+    where: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.where}" if self.where else self.file
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+    def as_dict(self) -> dict[str, str]:
+        """For error.json."""
+        return asdict(self)
+
+
+class SvidError(Exception):
+    """Something went wrong."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Problem | Sequence[Problem] | str | None = None) -> None:
+        if problems is None:
+            problems = (self.__doc__ or "").strip().splitlines()[0]
+        if isinstance(problems, str):
+            problems = Problem("", "", problems)
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem).removeprefix(": ") for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[SvidError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class UsageError(SvidError):
+    """The command can't be carried out as it was given."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """svid.toml has a mistake."""
+
+
+class PluginError(UsageError):
+    """A plugin can't be loaded."""
+
+
+class HomeError(UsageError):
+    """There is no svid home here."""
+
+
+class Refused(SvidError):
+    """This job can't be done as it was asked."""
+
+    exit_code = 3
+
+
+class ManifestError(Refused):
+    """The manifest has mistakes."""
+
+
+class MediaError(Refused):
+    """A picture or a clip can't be read."""
+
+
+class WeightsError(Refused):
+    """A model folder or a checkpoint can't be used."""
+
+
+class LoraError(Refused):
+    """A LoRA file can't be used."""
+
+
+class NoStage(Refused):
+    """No plugin took a stage of the chain."""
+
+
+class StageError(Refused):
+    """A plugin raised an error."""
+
+
+class NotFound(SvidError):
+    """There is no such video, segment or job."""
+
+    exit_code = 4
+
+
+class StoreError(SvidError):
+    """The database can't be used."""
+
+
+class BlobError(StoreError):
+    """A blob is missing, or its bytes are not those that were stored."""
+
+
+class Cancelled(SvidError):
+    """Work was told to stop."""
+
+    exit_code = 75

@@ -1,0 +1,75 @@
+"""Taking a file out of the inbox. The rename is the mutex: of several daemons exactly one succeeds."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from svid.crash import crashpoint
+from svid.inbox.scan import LARGEST
+
+NAME_BYTES = 160
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A file in watch/claimed, under a name that says which daemon took it."""
+
+    path: Path
+    name: str
+    """What it was called in the inbox, fit to be shown."""
+
+
+def claim(file: Path, folder: Path, worker: str) -> Claimed | None:
+    """Move a file into `folder`; None where someone else was faster."""
+    name = shown_name(file.name)
+    target = folder / f"{worker}.{next(_numbers)}.{name}"
+    try:
+        file.rename(target)
+    except FileNotFoundError:
+        return None
+    crashpoint("manifest-claimed")
+    return Claimed(target, name)
+
+
+def shown_name(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 and control characters replaced, at most 160 bytes long."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    text = "".join(letter if letter.isprintable() else "_" for letter in text)
+    while len(text.encode()) > NAME_BYTES:
+        stem, dot, suffix = text.rpartition(".")
+        text = f"{stem[:-1]}{dot}{suffix}" if len(stem) > 1 else text[:-1]
+    return text
+
+
+def adopt(folder: Path, worker: str, alive: Callable[[str], bool]) -> Iterator[Claimed]:
+    """The files that this daemon has claimed, taking over those whose daemon is gone."""
+    for file in sorted(folder.iterdir()):
+        owner, _, rest = file.name.partition(".")
+        number, _, name = rest.partition(".")
+        if not number.isdigit() or not name:
+            continue
+        if owner == worker:
+            yield Claimed(file, name)
+        elif not alive(owner):
+            target = folder / f"{worker}.{next(_numbers)}.{name}"
+            try:
+                file.rename(target)
+            except FileNotFoundError:
+                continue
+            yield Claimed(target, name)
+
+
+def read_quiet(file: Path) -> bytes | None:
+    """The bytes of a file that nobody is writing to; None where it changed while it was read."""
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb") as stream:
+        before = os.fstat(handle)
+        data = stream.read(LARGEST + 1)
+        after = os.fstat(handle)
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size
+    return data if same else None

@@ -1,0 +1,51 @@
+"""File system events, reduced to a doorbell: they say that it is worth looking, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import FileClosedEvent, FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger("svid.inbox")
+
+
+class _Ring(FileSystemEventHandler):
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        # One line that can't raise: an exception here would end watchdog's dispatcher for good.
+        self._ring()
+
+
+class Doorbell:
+    """Calls `ring` when something happens in a folder. Where events can't be had, the scan alone does the work."""
+
+    def __init__(self, folder: Path, ring: Callable[[], None]) -> None:
+        self.folder = folder
+        self.ring = ring
+        self._observer: BaseObserver | None = None
+
+    def check(self) -> None:
+        """Start the observer, or start it again where it has died (a folder replaced, a share gone)."""
+        if self._observer is not None and self._observer.is_alive():
+            return
+        observer = Observer()
+        events = [FileCreatedEvent, FileMovedEvent, FileClosedEvent]
+        try:
+            observer.schedule(_Ring(self.ring), str(self.folder), event_filter=events)
+            observer.start()
+        except OSError as error:
+            log.warning("no file system events for %s (%s): looking every few seconds instead", self.folder, error)
+            return
+        self._observer = observer
+
+    def stop(self) -> None:
+        """Stop the observer."""
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join(timeout=2)

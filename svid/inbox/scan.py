@@ -1,0 +1,107 @@
+"""Looking at the inbox. The scan is the truth; file system events only make it happen sooner.
+
+Measured on Linux: of 40,000 files dropped fast, events of 24,000 were lost while the observer stayed alive; a plain
+scan of all of them took 70 ms. A file counts as written when it has not changed between two looks `settle` seconds
+apart.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = (".toml", ".json")
+LARGEST = 256 * 1024
+EMPTY_PATIENCE = 5
+"""An empty file may be a name that its writer has just made; it is given this many times `settle`."""
+
+TEMPORARY = (
+    *(".*", "*~", "~$*", "#*#", "*.tmp", "*.part", "*.partial", "*.crdownload", "*.filepart", "*.swp"),
+    *("Thumbs.db", "desktop.ini", "*.sync-conflict*"),
+)
+"""Names of editors, browsers, copiers and file managers for what is not there yet, or not for us."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""They lie beside the manifests that name them, so nothing is said of them."""
+
+
+@dataclass
+class _Seen:
+    signature: tuple[int, ...]
+    since: float
+
+
+class Scanner:
+    """Remembers between looks what each file was like."""
+
+    def __init__(self, inbox: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.inbox = inbox
+        self.settle = settle
+        self.clock = clock
+        self.strangers: list[str] = []
+        """Files that are no manifests, by name."""
+        self.waiting: list[str] = []
+        """Manifests that are still being written, by name."""
+        self._seen: dict[str, _Seen] = {}
+
+    def look(self) -> list[Path]:
+        """One look: the files that can be taken, oldest first."""
+        strangers, waiting, ready = [], [], []
+        present = set()
+        with os.scandir(self.inbox) as entries:
+            found = list(entries)
+        for entry in found:
+            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY):
+                continue
+            suffix = Path(entry.name).suffix.lower()
+            if suffix not in SUFFIXES:
+                if suffix not in PICTURES:
+                    strangers.append(entry.name)
+                continue
+            present.add(entry.name)
+            verdict = self._judge(entry)
+            if verdict is None:
+                waiting.append(entry.name)
+            else:
+                ready.append(verdict)
+        self._seen = {name: seen for name, seen in self._seen.items() if name in present}
+        self.strangers, self.waiting = sorted(strangers), sorted(waiting)
+        return [file for _, file in sorted(ready, key=lambda pair: pair[0])]
+
+    def _judge(self, entry: os.DirEntry[str]) -> tuple[tuple[int, str], Path] | None:
+        try:
+            info = entry.stat(follow_symlinks=False)
+        except OSError:
+            return None  # gone, or busy on a network share: the next look decides
+        ready = ((info.st_mtime_ns, entry.name), Path(entry.path))
+        if not stat.S_ISREG(info.st_mode):
+            return ready  # a link or a device: it is answered, not followed
+        if info.st_size == 0:
+            return ready if self._settled(entry.name, info, self.settle * EMPTY_PATIENCE) else None
+        # A JSON text that was cut off never parses; a TOML text that was cut off often does, so it has to settle.
+        whole = ready[1].suffix.lower() == ".json" and info.st_size <= LARGEST and _parses(ready[1])
+        return ready if whole or self._settled(entry.name, info, self.settle) else None
+
+    def _settled(self, name: str, info: os.stat_result, patience: float) -> bool:
+        signature = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        seen = self._seen.get(name)
+        if seen is None or seen.signature != signature:
+            # Our own clock: a file's times may lie in the future, or come from another machine.
+            self._seen[name] = _Seen(signature, self.clock())
+            return patience == 0 and seen is not None
+        return self.clock() - seen.since >= patience
+
+
+def _parses(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            json.loads(file.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Manifests: the files that ask for work. `read` makes a checked `model.Manifest` of bytes, `schema` describes it."""

@@ -1,0 +1,1 @@
+"""Pictures in, clips out: the only modules that touch Pillow and PyAV."""

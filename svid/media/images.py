@@ -1,0 +1,116 @@
+"""Input pictures: opened with a content check and a pixel cap, measured, resized; and frames written losslessly."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from svid.errors import MediaError, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+# What Pillow's readers raise on bytes that are not what they claim to be.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = None) -> Image.Image:
+    """The picture at `path`, decoded, as RGB, turned as its EXIF orientation says; the first frame of an animation.
+
+    PNG, JPEG and WEBP are told by their content, never by their name. The size is judged by the header, before any
+    pixel is decoded. `shown` is how errors name the file. Transparency is dropped, not blended, as the SVI authors do.
+
+    Raises MediaError where the file can't be read, is of another type, is damaged, or has more than `max_pixels`
+    pixels.
+    """
+    file = shown or str(path)
+    if not path.is_file():
+        raise MediaError(
+            Problem(
+                file,
+                "",
+                "expected a PNG, JPEG or WEBP file, found none"
+                if not path.exists()
+                else "expected a PNG, JPEG or WEBP file, found something that is no regular file",
+            )
+        )
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own warning starts at another size; the cap below is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise MediaError(_too_large(file, max_pixels, str(error))) from error
+    except UnidentifiedImageError as error:
+        raise MediaError(Problem(file, "", f"expected a PNG, JPEG or WEBP picture, found {_kind(path)}")) from error
+    except _BROKEN as error:
+        raise MediaError(_damaged(file, error)) from error
+    with picture:
+        if picture.width * picture.height > max_pixels:
+            found = f"{picture.width}x{picture.height}"
+            raise MediaError(_too_large(file, max_pixels, found))
+        try:
+            return _rgb(ImageOps.exif_transpose(picture))
+        except _BROKEN as error:
+            raise MediaError(_damaged(file, error)) from error
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """The sha256 of width, height and RGB bytes: the same for the same pixels, whatever file they came from."""
+    digest = hashlib.sha256(f"{image.width}x{image.height} RGB\n".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
+
+
+def resized(image: Image.Image, width: int, height: int) -> torch.Tensor:
+    """`image` stretched to `width` x `height`, as uint8 [height, width, 3].
+
+    Bicubic, without a crop and whatever the aspect, because the SVI LoRAs were trained and published that way.
+    """
+    import torch  # here, so that the command line can check a picture without loading torch
+
+    return torch.from_numpy(np.array(image.convert("RGB").resize((width, height)), dtype=np.uint8))
+
+
+def write_png(frame: torch.Tensor, out: Path) -> None:
+    """Write a frame, uint8 [H, W, 3], to `out` without loss, whatever the name's suffix. Raises MediaError."""
+    if str(frame.dtype) != "torch.uint8" or frame.ndim != 3 or frame.shape[2] != 3:
+        found = f"{str(frame.dtype).removeprefix('torch.')} {list(frame.shape)}"
+        raise MediaError(Problem(str(out), "", f"expected a frame of uint8 [H, W, 3], found {found}"))
+    try:
+        Image.fromarray(frame.cpu().numpy()).save(out, format="PNG")
+    except OSError as error:
+        raise MediaError(Problem(str(out), "", f"can't be written: {error.strerror or error}")) from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        # Pillow clips 16-bit grey to 255 instead of scaling it, which turns photographs white.
+        grey = np.asarray(picture).astype(np.uint32) >> 8
+        picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    return picture.convert("RGB")
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if not head:
+        return "an empty file"
+    return f"bytes that begin with {head!r}"
+
+
+def _too_large(file: str, max_pixels: int, found: str) -> Problem:
+    return Problem(file, "", f"expected at most {max_pixels:,} pixels, found {found}", "scale the picture down first")
+
+
+def _damaged(file: str, error: Exception) -> Problem:
+    return Problem(file, "", f"expected a whole picture, found a damaged or truncated one: {error}")

@@ -1,0 +1,46 @@
+"""Whose exception is this? A traceback names files; plugins are files."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from svid.errors import Problem
+from svid.plugin.find import shown
+from svid.plugin.info import Loaded
+
+_MAX_SHOWN = 500
+
+
+def said(error: BaseException) -> str:
+    """An exception's type and message, as Python prints them, in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a __str__ of a plugin's own may raise anything, and must not hide what happened
+        text = "(its message can't be shown)"
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    return f"{name}: {text[:_MAX_SHOWN]}" if text else name
+
+
+def stage_problem(error: BaseException, stage: str, plugins: Iterable[Loaded], serving: Iterable[str]) -> Problem:
+    """A foreign exception as a problem: the plugin that is innermost in its traceback, file and line there, and where
+    it was raised, if that is deeper. `serving` are the plugins to name where the traceback names none."""
+    plugins = list(plugins)
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        for plugin in plugins:
+            if Path(frame.filename).is_relative_to(plugin.root):
+                message = f"{stage}: plugin {plugin.info.name} raised {said(error)}"
+                if frame is not frames[-1]:
+                    message += f", at {shown(Path(frames[-1].filename))} line {frames[-1].lineno}"
+                return Problem(shown(Path(frame.filename)), f"line {frame.lineno}", message, _hint(error))
+    names = ", ".join(serving)
+    return Problem(f"plugins {names}" if names else "plugins", "", f"{stage}: raised {said(error)}", _hint(error))
+
+
+def _hint(error: BaseException) -> str:
+    # by name, so that torch need not be imported to tell torch.OutOfMemoryError
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory: fewer frames or a smaller width and height need less"
+    return ""

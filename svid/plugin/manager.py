@@ -1,0 +1,271 @@
+"""The plugins of a home, behind one object: who they are, what they offer, and calling them through their hooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from svid import hookimpl, hookspecs
+from svid.api import Finding, Job, Recipe, Segment
+from svid.errors import NoStage, PluginError, Problem, StageError, SvidError
+from svid.manifest.words import near
+from svid.plugin import offers, trace
+from svid.plugin.blame import said, stage_problem
+from svid.plugin.check import DECIDING, HOOKS, STAGES
+from svid.plugin.find import find
+from svid.plugin.info import Loaded, PluginInfo
+from svid.plugin.load import load_source
+
+if TYPE_CHECKING:
+    import click
+    from pydantic import BaseModel
+
+_log = logging.getLogger("svid.plugin")
+
+_PREFIX = "svid_"
+
+
+class _Declined(NoStage):
+    """Every plugin declined."""
+
+
+class Plugins:
+    """Loaded plugins, in the order in which they are asked: the first of `loaded` comes first."""
+
+    def __init__(self, loaded: Sequence[Loaded] = ()) -> None:
+        """Raises PluginError where two of them have one name or a hook does not fit its specification."""
+        self._loaded = {plugin.info.name: plugin for plugin in loaded}
+        if len(self._loaded) < len(loaded):
+            names = [plugin.info.name for plugin in loaded]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise PluginError([Problem("plugins", name, "expected each name once, found it twice") for name in twice])
+        self._pm = pluggy.PluginManager("svid")
+        self._pm.add_hookspecs(hookspecs)
+        self._tracing = trace.is_on()
+        # pluggy asks what was registered last first
+        for plugin in reversed(loaded):
+            self._register(plugin)
+        self._pm.register(_last_resort(), _LAST)
+        self.check_pending()
+
+    @classmethod
+    def load(cls, bundled: Path, home: Path | None = None) -> Plugins:
+        """The plugins of the folder `bundled`, of the folder `home` and of installed packages; those of the home are
+        asked first, then packages, then the bundled ones.
+
+        Raises PluginError with everything that is wrong with any of them.
+        """
+        loaded: list[Loaded] = []
+        problems: list[Problem] = []
+        for source in find(bundled, home):
+            try:
+                loaded.append(load_source(source))
+            except PluginError as error:
+                problems += error.problems
+                cause = error.__cause__
+                _log.debug("plugin %s can't be loaded", source.name, exc_info=cause)
+        if problems:
+            raise PluginError(problems)
+        return cls(loaded)
+
+    @property
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin, in the order in which they are asked."""
+        return [plugin.info for plugin in self._loaded.values()]
+
+    def serving(self, hook: str) -> list[str]:
+        """The names of the plugins that implement a hook, in the order of the calls: wrappers come first."""
+        impls = reversed(getattr(self._pm.hook, hook).get_hookimpls())
+        return [impl.plugin_name for impl in impls if impl.plugin_name in self._loaded]
+
+    def answering(self, stage: str) -> list[str]:
+        """The plugins that may answer a stage themselves: not those that only go around it."""
+        impls = reversed(getattr(self._pm.hook, stage).get_hookimpls())
+        return [
+            impl.plugin_name for impl in impls if not (impl.wrapper or impl.hookwrapper) and impl.plugin_name != _LAST
+        ]
+
+    def check_pending(self) -> None:
+        """Raise PluginError for every hook that svid does not have, naming the plugin and the nearest hook."""
+        problems = [
+            Problem(plugin.info.location, "", f"there is no hook {hook!r}", near(hook, HOOKS))
+            for plugin in self._loaded.values()
+            for hook in plugin.info.hooks
+            if hook not in HOOKS
+        ]
+        if problems:
+            raise PluginError(problems)
+
+    def require(self, stages: Sequence[str]) -> None:
+        """Raise PluginError for a name in svid.toml's list of stages that is none, and for a stage that no plugin
+        serves. Names stand with or without `svid_`."""
+        known = [stage.removeprefix(_PREFIX) for stage in STAGES]
+        problems = []
+        for index, written in enumerate(stages):
+            where, stage = f"chain.stages[{index}]", _PREFIX + written.removeprefix(_PREFIX)
+            if stage not in STAGES:
+                problems.append(Problem("svid.toml", where, f"there is no stage {written!r}", near(written, known)))
+            elif not self.answering(stage):
+                hint = f"plugins: {', '.join(self._loaded) or 'none'}"
+                problems.append(Problem("svid.toml", where, f"no plugin serves the stage {written!r}", hint))
+        if problems:
+            raise PluginError(problems)
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Every recipe by its name. Raises PluginError where two plugins bring one name."""
+        return offers.recipes(self._each("svid_recipes"))
+
+    def option_models(self) -> dict[str, type[BaseModel]]:
+        """The model of every plugin that has options, by the plugin's name. Raises PluginError for what is no model,
+        and for a field without a default."""
+        return offers.option_models(self._each("svid_options"))
+
+    def ask(self, job: Job, segment: Segment) -> dict[str, dict[str, Any]]:
+        """What of every plugin that takes part in a segment decides it: its svid_ask, cache version and options.
+
+        Raises StageError where a plugin fails at it or answers with what has no canonical JSON.
+        """
+        asked: dict[str, dict[str, Any]] = {}
+        for plugin in self._loaded.values():
+            if not set(DECIDING).isdisjoint(plugin.info.hooks):
+                answer = self._part(plugin, job, segment)
+                if answer is not None:
+                    asked[plugin.info.name] = offers.ask(plugin.info, answer, job.options.get(plugin.info.name))
+        return asked
+
+    def call(self, stage: str, job: Job, segment: Segment | None, /, **kwargs: Any) -> Any:
+        """Have a stage served. `job` and `segment` need not be repeated in `kwargs`, the rest of the hook's arguments.
+
+        In the stages that decide a segment, from conditioning to decoding, only plugins that take part in it are asked.
+        Raises NoStage where all decline, StageError for whatever a plugin raises that is not of svid's; SvidError,
+        Cancelled among them, passes. Frames of svid_decode come from a generator that does the same.
+        """
+        if stage not in STAGES:
+            raise PluginError(Problem("svid", stage, "there is no such stage", near(stage, STAGES)))
+        absent = self._absent(stage, job, segment)
+        hook = self._pm.subset_hook_caller(stage, [self._pm.get_plugin(name) for name in absent])
+        given = {"job": job, "segment": segment, **kwargs}
+        assert hook.spec is not None  # noqa: S101 - every stage has one
+        try:
+            with self.blame(stage):
+                answer = hook(**{name: given[name] for name in hook.spec.argnames})
+        except _Declined:
+            raise NoStage(self._nobody(stage, job, absent)) from None
+        if answer is None:
+            wrappers = ", ".join(name for name in self.serving(stage) if name not in self.answering(stage))
+            message = f"{stage}: the answer got lost in a wrapper ({wrappers})"
+            raise StageError(
+                Problem("plugins", "", message, "a wrapper returns what its `yield` gave, or its own answer")
+            )
+        return self._watched(stage, answer) if stage == "svid_decode" else answer
+
+    @contextmanager
+    def blame(self, stage: str) -> Iterator[None]:
+        """Turn foreign exceptions into StageError that names the plugin, keeping the exception as its cause."""
+        try:
+            yield
+        except SvidError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; whatever it is fails the job, not us
+            problem = stage_problem(error, stage, self._loaded.values(), self.serving(stage))
+            raise StageError(problem) from error
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Tell every plugin of an event. What a plugin raises is logged with its name and goes no further."""
+        for plugin in self._loaded.values():
+            if "svid_event" in plugin.info.hooks:
+                try:
+                    self._alone(plugin, "svid_event", event=event)
+                except (Exception, SystemExit) as error:  # telling is a courtesy; rendering goes on whoever listens
+                    _log.warning("plugin %s: svid_event raised %s", plugin.info.name, said(error), exc_info=error)
+
+    def findings(self) -> list[Finding]:
+        """What the plugins tell `svid doctor`; a plugin that fails at it is a finding of its own."""
+        found: list[Finding] = []
+        for plugin in self._loaded.values():
+            if "svid_check" in plugin.info.hooks:
+                try:
+                    found += self._alone(plugin, "svid_check") or ()
+                except (Exception, SystemExit) as error:  # a doctor that dies of a patient helps nobody
+                    found.append(Finding("error", f"plugin {plugin.info.name}: svid_check raised {said(error)}"))
+        return found
+
+    def commands(self, cli: click.Group) -> None:
+        """Let every plugin add its commands. Raises PluginError where one fails at it."""
+        for _ in self._each("svid_commands", cli=cli):
+            pass
+
+    def _register(self, plugin: Loaded) -> None:
+        name = plugin.info.name
+        module = trace.traced(plugin.module, name) if self._tracing else plugin.module
+        try:
+            self._pm.register(module, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(Problem(plugin.info.location, "", f"does not fit svid's hooks: {said(error)}")) from error
+
+    def _alone(self, plugin: Loaded, hook: str, **kwargs: Any) -> Any:
+        """Call one plugin's implementation of a hook that has no first answer; None where it says nothing."""
+        others = [other for name, other in self._pm.list_name_plugin() if name != plugin.info.name]
+        answers = self._pm.subset_hook_caller(hook, others)(**kwargs)
+        return answers[0] if answers else None
+
+    def _part(self, plugin: Loaded, job: Job, segment: Segment) -> Mapping[str, Any] | None:
+        if "svid_ask" not in plugin.info.hooks:
+            return {}
+        with self.blame("svid_ask"):
+            answer: Mapping[str, Any] | None = self._alone(plugin, "svid_ask", job=job, segment=segment)
+        return answer
+
+    def _each(self, hook: str, **kwargs: Any) -> Iterator[tuple[PluginInfo, Any]]:
+        """What every plugin that implements a hook says. Raises PluginError where one fails at it."""
+        for plugin in self._loaded.values():
+            if hook in plugin.info.hooks:
+                try:
+                    answer = self._alone(plugin, hook, **kwargs)
+                except SvidError:
+                    raise
+                except (Exception, SystemExit) as error:  # a plugin may raise anything
+                    problem = Problem(plugin.info.location, "", f"{hook}: raised {said(error)}")
+                    raise PluginError(problem) from error
+                yield plugin.info, answer
+
+    def _absent(self, stage: str, job: Job, segment: Segment | None) -> list[str]:
+        """The plugins that serve a stage but take no part in this segment."""
+        if segment is None or stage not in DECIDING[1:]:
+            return []
+        serving = self.serving(stage)
+        return [name for name in serving if self._part(self._loaded[name], job, segment) is None]
+
+    def _nobody(self, stage: str, job: Job, absent: Sequence[str]) -> Problem:
+        asked = [name for name in self.answering(stage) if name not in absent]
+        message = f"no plugin served {stage} for the variant {job.recipe.variant!r}"
+        message += f"; asked: {', '.join(asked) or 'none'}"
+        if absent:
+            message += f"; not taking part: {', '.join(absent)}"
+        return Problem("plugins", stage, message, "`svid plugins` lists who serves what; SVID_TRACE=1 shows every call")
+
+    def _watched(self, stage: str, answer: Any) -> Iterator[Any]:
+        # the frames are made while they are taken, long after the hook has returned
+        with self.blame(stage):
+            yield from answer
+
+
+_LAST = "svid"
+
+
+def _last_resort() -> ModuleType:
+    """A plugin that is asked after all others and raises, so that no wrapper has to reckon with an answer of None."""
+    module = ModuleType("svid_last_resort")
+    for stage in STAGES:
+
+        def declined(job: Job) -> None:
+            raise _Declined
+
+        setattr(module, stage, hookimpl(trylast=True)(declined))
+    return module

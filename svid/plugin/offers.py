@@ -1,0 +1,93 @@
+"""What plugins offer, checked: recipes, options, and their part in a segment's ask."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from svid.api import Recipe
+from svid.canonical import canonical
+from svid.errors import PluginError, Problem, StageError, SvidError
+from svid.plugin.info import PluginInfo
+
+RESERVED = ("cache_version", "options")
+"""Keys of an ask that svid fills in."""
+
+
+def recipes(offered: Iterable[tuple[PluginInfo, Any]]) -> dict[str, Recipe]:
+    """Recipes by name. Raises PluginError for what is no recipe, and for a name that two of them have."""
+    found: dict[str, Recipe] = {}
+    origin: dict[str, PluginInfo] = {}
+    problems = []
+    for info, answer in offered:
+        for recipe in answer if isinstance(answer, list | tuple) else [answer]:
+            if not isinstance(recipe, Recipe):
+                message = f"svid_recipes: expected a list of svid.api.Recipe, found a {type(recipe).__name__}"
+                problems.append(Problem(info.location, "", message))
+            elif recipe.name in found:
+                message = f"recipe {recipe.name!r} is in {origin[recipe.name].location} too"
+                problems.append(Problem(info.location, "svid_recipes", message, "a recipe's name must be its own"))
+            else:
+                found[recipe.name], origin[recipe.name] = recipe, info
+    if problems:
+        raise PluginError(problems)
+    return found
+
+
+def option_models(offered: Iterable[tuple[PluginInfo, Any]]) -> dict[str, type[BaseModel]]:
+    """Models by plugin. Raises PluginError for what is no pydantic model, and for fields without a default."""
+    found: dict[str, type[BaseModel]] = {}
+    problems = []
+    for info, model in offered:
+        if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+            message = "svid_options: expected a class that derives from pydantic.BaseModel"
+            problems.append(Problem(info.location, "", message, "return the class, not an object of it"))
+            continue
+        needed = [name for name, field in model.model_fields.items() if field.is_required()]
+        problems += [
+            Problem(
+                info.location, f"{model.__name__}.{name}", "expected a default, so that a manifest may leave it out"
+            )
+            for name in needed
+        ]
+        if not needed:
+            problems += _defaults(info, model)
+        found[info.name] = model
+    if problems:
+        raise PluginError(problems)
+    return found
+
+
+def ask(info: PluginInfo, answer: Any, options: Any) -> dict[str, Any]:
+    """A plugin's part in an ask. Raises StageError for what can't be part of one."""
+    if not isinstance(answer, Mapping):
+        raise _wrong_ask(info, "", f"expected a mapping or None, found a {type(answer).__name__}")
+    for key in RESERVED:
+        if key in answer:
+            raise _wrong_ask(info, key, "is a key that svid fills in; expected another name")
+    part = {"cache_version": info.cache_version, **answer}
+    if isinstance(options, BaseModel):
+        part["options"] = options.model_dump(mode="json")
+    elif options is not None:
+        part["options"] = options
+    try:
+        canonical(part)
+    except SvidError as error:
+        raise _wrong_ask(info, error.problems[0].where, error.problems[0].message) from error
+    return part
+
+
+def _defaults(info: PluginInfo, model: type[BaseModel]) -> list[Problem]:
+    try:
+        model()
+    except ValidationError as error:
+        first = error.errors()[0]
+        return [Problem(info.location, model.__name__, f"its defaults are refused by itself: {first['msg']}")]
+    return []
+
+
+def _wrong_ask(info: PluginInfo, key: str, message: str) -> StageError:
+    return StageError(Problem(info.location, key, f"svid_ask of plugin {info.name}: {message}"))

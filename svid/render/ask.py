@@ -1,0 +1,70 @@
+"""The two hashes of a segment: of what was asked, and of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from svid.api import Job, Lora, Picture, Segment
+from svid.canonical import digest
+from svid.errors import Problem, StoreError
+
+SCHEMA = 1
+"""Raise it when the meaning of a key below changes, so that old asks are never mistaken for new ones."""
+
+
+def build_ask(
+    job: Job, segment: Segment, parent: str | None, stages: Sequence[str], plugins: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that decides the answer, and nothing else: no names, paths, versions, hosts or times."""
+    return {
+        "schema": SCHEMA,
+        "parent": parent,
+        "variant": job.recipe.variant,
+        "weights": dict(job.model.digests),
+        "dtype": job.model.dtype,
+        "prompt": segment.prompt,
+        "negative": segment.negative,
+        "seed": segment.seed,
+        "frames": segment.frames,
+        "width": segment.width,
+        "height": segment.height,
+        "image": segment.image.pixels if segment.image else None,
+        "anchor": _pixels(segment),
+        "motion_latents": segment.motion_latents,
+        "motion_frames": segment.motion_frames,
+        "overlap": segment.overlap,
+        "sampling": {
+            "sampler": segment.sampling.sampler,
+            "steps": segment.sampling.steps,
+            "shift": segment.sampling.shift,
+            "sigmas": list(segment.sampling.sigmas) if segment.sampling.sigmas else None,
+            "guidance": dict(segment.sampling.guidance),
+            "boundary": segment.sampling.boundary,
+        },
+        "loras": [_lora(lora) for lora in segment.loras],
+        "cut": {"lora": _lora(segment.cut.lora), "strength": segment.cut.strength} if segment.cut else None,
+        "stages": list(stages),
+        "plugins": dict(plugins),
+    }
+
+
+def _pixels(segment: Segment) -> str:
+    if not isinstance(segment.anchor, Picture):
+        raise StoreError(Problem(f"segment {segment.index + 1}", "anchor", "is asked for before it is rendered"))
+    return segment.anchor.pixels
+
+
+def _lora(lora: Lora) -> dict[str, Any]:
+    return {expert: {"file": lora.digests[expert], "strength": lora.strength[expert]} for expert in sorted(lora.files)}
+
+
+def ask_key(ask: Mapping[str, Any]) -> str:
+    """The hash of an ask."""
+    return digest(ask)
+
+
+def segment_id(key: str, latents: str, tail: str) -> str:
+    """The id of a segment: the hash of its ask and of the blobs that came out. The same bytes give the same id, so that
+    a second rendering proves the first; other bytes become a sibling."""
+    return digest({"ask": key, "latents": latents, "tail": tail})

@@ -1,0 +1,140 @@
+"""Committing a segment: blobs first, each under its final name, then one transaction. A kill between any two of these
+leaves at most blobs that no row points at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from svid.crash import crashpoint
+from svid.plan.build import Planned
+from svid.render.ask import segment_id
+from svid.render.chain import Work
+from svid.store.blobs import Blobs
+from svid.store.engine import Store
+from svid.store.models import Attempt, Blob, Clip, Job, JobSegment, Segment, Video
+from svid.store.queue import fence
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A segment that is to be rendered: its ask, the hash of it, and what it follows."""
+
+    ask: Mapping[str, Any]
+    key: str
+    parent: str | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a segment goes: the attempt that writes, and the video that grows."""
+
+    job: str
+    attempt: int
+    video: str
+
+
+def find_reusable(store: Store, key: str) -> Segment | None:
+    """A segment that was rendered from exactly this ask, the oldest where a device gave several answers."""
+    with store.read() as session:
+        found = select(Segment).where(Segment.ask_key == key).order_by(Segment.created, Segment.id).limit(1)
+        return session.scalars(found).first()
+
+
+def commit_segment(
+    store: Store,
+    blobs: Blobs,
+    work: Work,
+    asked: Asked,
+    planned: Planned,
+    place: Place,
+    encoding: str,
+    env: Mapping[str, Any],
+) -> str:
+    """Publish what a segment left and commit its row; returns its id."""
+    began = time.perf_counter()
+    if work.clip is None:
+        raise RuntimeError("a segment is committed after it is encoded")
+    latents = blobs.put_tensors(work.state)
+    crashpoint("latents-published")
+    tail = blobs.put_tensors({"tail": torch.stack(list(work.tail))})
+    crashpoint("tail-published")
+    clip = blobs.put_file(work.clip.path)
+    crashpoint("clip-published")
+    id_ = segment_id(asked.key, latents, tail)
+    seconds = dict(work.seconds) | {"publish": time.perf_counter() - began}
+    segment = work.segment
+    with store.write() as session:
+        for sha256, kind in ((latents, "latents"), (tail, "tail"), (clip, "clip")):
+            note_blob(session, blobs, sha256, kind)
+        if session.get(Segment, id_) is None:
+            session.add(
+                Segment(
+                    id=id_,
+                    parent_id=asked.parent,
+                    index=segment.index,
+                    ask_key=asked.key,
+                    ask=dict(asked.ask),
+                    latents=latents,
+                    tail=tail,
+                    seed=str(segment.seed),
+                    frames=segment.frames,
+                    overlap=segment.overlap,
+                    width=segment.width,
+                    height=segment.height,
+                    env={**env, "stages": seconds, "loras": dict(work.lora_report)},
+                    seconds=sum(seconds.values()),
+                )
+            )
+            session.flush()
+        note_clip(session, id_, encoding, clip, work.clip.frames)
+        _place(session, id_, planned, place, reused=False)
+    crashpoint("segment-committed")
+    return id_
+
+
+def commit_reused(store: Store, id_: str, planned: Planned, place: Place) -> None:
+    """Put a segment that exists already at its place in the video."""
+    with store.write() as session:
+        _place(session, id_, planned, place, reused=True)
+
+
+def _place(session: Session, id_: str, planned: Planned, place: Place, *, reused: bool) -> None:
+    fence(session, place.job, place.attempt)
+    settings = planned.after.model_dump(mode="json")
+    session.add(JobSegment(job_id=place.job, index=planned.index, segment_id=id_, reused=reused, settings=settings))
+    session.execute(update(Video).where(Video.id == place.video).values(tip_id=id_))
+    own = (Attempt.job_id == place.job, Attempt.n == place.attempt)
+    session.execute(update(Attempt).where(*own).values(committed=Attempt.committed + 1))
+
+
+def note_blob(session: Session, blobs: Blobs, sha256: str, kind: str) -> None:
+    """Give a published blob its row."""
+    if session.get(Blob, sha256) is None:
+        session.add(Blob(sha256=sha256, kind=kind, bytes=blobs.path(sha256).stat().st_size))
+        session.flush()
+
+
+def note_clip(session: Session, segment: str, encoding: str, blob: str, frames: int) -> None:
+    """Remember how a segment looks in one encoding."""
+    if session.get(Clip, (segment, encoding)) is None:
+        session.add(Clip(segment_id=segment, encoding=encoding, blob=blob, frames=frames))
+
+
+def committed(store: Store, job: str) -> dict[int, str]:
+    """The segments that a job has put in place so far, by index."""
+    with store.read() as session:
+        rows = session.execute(select(JobSegment.index, JobSegment.segment_id).where(JobSegment.job_id == job))
+        return dict(rows.all())
+
+
+def job_row(store: Store, job: str) -> Job:
+    """A job's row."""
+    with store.read() as session:
+        return session.scalars(select(Job).where(Job.id == job)).one()

@@ -1,0 +1,158 @@
+"""What rendering stands on: the home, its store, the plugins, and the models that stay warm between jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svid.api import EXPERTS, Cut, Encoding, Expert, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment
+from svid.canonical import digest
+from svid.config import weights_path
+from svid.errors import LoraError, Problem, WeightsError
+from svid.home import Home
+from svid.plan.build import CutPlan, Plan, Planned
+from svid.plan.settings import Settings
+from svid.render.env import choose_device, choose_dtype
+from svid.store.blobs import Blobs
+from svid.store.engine import Store
+from svid.store.files import sha256_of
+from svid.store.models import FileDigest
+
+if TYPE_CHECKING:
+    from svid.plugin.manager import Plugins
+
+
+class Studio:
+    """Turns plans into what stages see, and keeps the model of the last job warm."""
+
+    def __init__(self, home: Home, store: Store, plugins: Plugins) -> None:
+        self.home = home
+        self.config = home.config
+        self.store = store
+        self.blobs = Blobs(home.blobs, home.tmp)
+        self.plugins = plugins
+        self.recipes: dict[str, Recipe] = plugins.recipes()
+        self.device, self.device_reason = choose_device(self.config.render.device)
+        self.dtype, self.dtype_reason = choose_dtype(self.config.render.dtype, self.device)
+        self._warm: tuple[str, Any] | None = None
+
+    def load(self, job: Job, segment: Segment) -> Any:
+        """The model of a job: the warm one where it is the same, else loaded in its place."""
+        key = digest({"digests": dict(job.model.digests), "dtype": job.model.dtype})
+        if self._warm is None or self._warm[0] != key:
+            self._warm = None  # let go of the old one first: two of them may not fit
+            model = self.plugins.call("svid_load_model", job, segment, job=job, device=self.device)
+            self._warm = (key, model)
+        return self._warm[1]
+
+    def file_digest(self, file: Path) -> str:
+        """The sha256 of a weights file, computed once as long as it stays the same file."""
+        info = file.stat()
+        signature = f"{info.st_size} {info.st_mtime_ns} {info.st_ino}"
+        with self.store.read() as session:
+            known = session.get(FileDigest, str(file))
+            if known is not None and known.signature == signature:
+                return known.sha256
+        found = sha256_of(file)
+        with self.store.write() as session:
+            session.merge(FileDigest(path=str(file), signature=signature, sha256=found))
+        return found
+
+    def job(self, id_: str, name: str, video: str, plan: Plan) -> Job:
+        """The job as stages see it."""
+        settings = plan.settings
+        return Job(
+            id=id_,
+            name=name,
+            video=video,
+            recipe=plan.recipe,
+            model=self._source(settings.model),
+            fps=settings.fps,
+            encoding=Encoding(settings.codec, settings.quality),
+            options=self.options(settings.options),
+        )
+
+    def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
+        """Every plugin's options, its defaults where nothing is written."""
+        return {
+            name: model.model_validate(written.get(name, {})) for name, model in self.plugins.option_models().items()
+        }
+
+    def _source(self, name: str) -> ModelSource:
+        from svid.wan.folder import weights_files
+
+        path = weights_path(self.config.models[name].path, self.home.root)
+        files = weights_files(path)
+        if not files:
+            raise WeightsError(Problem(str(path), "", "expected a model folder in diffusers layout"))
+        digests = {file.relative_to(path).as_posix(): self.file_digest(file) for file in files}
+        return ModelSource(name, path, digests, self.dtype)
+
+    def segment(self, planned: Planned, recipe: Recipe, anchor: Picture) -> Segment:
+        """A planned segment as stages see it, with the anchor that is known by now."""
+        settings = planned.settings
+        sampling = settings.sampling
+        first = planned.index == 0
+        return Segment(
+            index=planned.index,
+            prompt=settings.prompt,
+            negative=settings.negative,
+            seed=planned.seed,
+            frames=settings.frames,
+            width=settings.width,
+            height=settings.height,
+            anchor=anchor,
+            image=self.picture(planned.image.sha256, planned.image.pixels) if planned.image else None,
+            motion_latents=recipe.motion_latents,
+            motion_frames=recipe.motion_frames,
+            overlap=0 if first else recipe.overlap,
+            sampling=Sampling(
+                sampler=sampling.sampler,
+                steps=sampling.steps,
+                shift=sampling.shift,
+                guidance={"high": sampling.guidance_high, "low": sampling.guidance_low},
+                boundary=sampling.boundary,
+                sigmas=sampling.sigmas,
+            ),
+            loras=tuple(
+                self._lora(settings, lora.name, {expert: lora.of(expert) for expert in EXPERTS})
+                for lora in settings.loras
+            ),
+            cut=self._cut(settings, planned.cut) if planned.cut else None,
+        )
+
+    def _cut(self, settings: Settings, cut: CutPlan) -> Cut:
+        return Cut(self._lora(settings, cut.lora, {"high": cut.strength}), cut.strength)
+
+    def _lora(self, settings: Settings, name: str, strength: Mapping[Expert, float]) -> Lora:
+        table = self.config.lora(settings.model, name)
+        if table is None:
+            raise LoraError(Problem("svid.toml", f"loras.{name}", "the entry is gone"))
+        files: dict[Expert, Path] = {}
+        for expert in strength:
+            written = table.file(expert)
+            if written is not None:
+                files[expert] = weights_path(written, self.home.root)
+        for file in files.values():
+            if not file.is_file():
+                raise LoraError(Problem("svid.toml", f"loras.{name}", f"there is no file {file}"))
+        digests = {expert: self.file_digest(file) for expert, file in files.items()}
+        return Lora(name, files, digests, {expert: strength[expert] for expert in files})
+
+    def picture(self, sha256: str, pixels: str) -> Picture:
+        """A stored picture, its bytes checked."""
+        return Picture(self.blobs.verified(sha256), sha256, pixels)
+
+    def frame_as_picture(self, tail: str) -> Picture:
+        """The last frame of a segment as a picture, so that it can be an anchor."""
+        from PIL import Image
+
+        from svid.media.images import pixel_digest, write_png
+
+        frame = self.blobs.get_tensors(tail)["tail"][-1]
+        pixels = pixel_digest(Image.fromarray(frame.numpy()))
+        file = self.blobs.scratch(".png")  # swept when this process has ended
+        write_png(frame, file)
+        return Picture(file, hashlib.sha256(file.read_bytes()).hexdigest(), pixels)

@@ -1,0 +1,149 @@
+"""From segments to a file: every segment is encoded once, and a video is their packets, copied."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import av
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+import svid
+from svid.api import Carry, Clip, Job, Picture, Sampling, Segment
+from svid.canonical import digest
+from svid.crash import crashpoint
+from svid.media.codecs import codec
+from svid.render.chain import Work, run_chain
+from svid.render.commit import note_blob, note_clip
+from svid.render.studio import Studio
+from svid.store import models
+from svid.store.files import publish, sha256_of
+from svid.store.lineage import chain
+from svid.store.queue import fence, finish
+
+
+def encoding_key(studio: Studio, job: Job) -> str:
+    """The digest of what decides the bytes of an encoded clip beside its frames. Clips of another encoder build can't be
+    joined with this one's, so its version is part of it."""
+    encoders = {info.name: info.cache_version for info in studio.plugins.infos if "svid_encode" in info.hooks}
+    return digest(
+        {
+            "codec": job.encoding.codec,
+            "quality": job.encoding.quality,
+            "fps": job.fps,
+            "av": av.__version__,
+            "encoders": encoders,
+        }
+    )
+
+
+def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path) -> None:
+    """Join the whole video into `folder`, and commit the artifact and the end of the job together."""
+    key = encoding_key(studio, job)
+    with studio.store.read() as session:
+        video = session.get_one(models.Video, job.video)
+        segments = chain(session, video.tip_id)
+        have = clips_of(session, [segment.id for segment in segments], key)
+    clips = []
+    for place, segment in enumerate(segments):
+        row = have.get(segment.id)
+        if row is None:
+            parent = segments[place - 1] if place else None
+            clips.append(_encode_again(studio, job, segment, parent, key))
+        else:
+            clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
+    part = target.with_name(f".{target.name}.part")
+    tip = segments[-1].id
+    tags = {"svid": svid.__version__, "video": job.video, "name": job.name, "tip": tip, "job": job.id, "manifest": text}
+    made = studio.plugins.call("svid_join", job, None, job=job, clips=clips, tags=tags, out=part)
+    crashpoint("video-written")
+    sha256 = sha256_of(part)
+    publish(part, target)
+    crashpoint("video-published")
+    with studio.store.write() as session:
+        fence(session, job.id, attempt)
+        session.add(
+            models.Artifact(
+                video_id=job.video,
+                tip_id=tip,
+                job_id=job.id,
+                path=target.relative_to(studio.home.root).as_posix(),
+                sha256=sha256,
+                frames=made.frames,
+                fps=made.fps,
+                codec=made.codec,
+            )
+        )
+        finish(session, job.id, attempt)
+    crashpoint("job-done")
+
+
+def _encode_again(studio: Studio, job: Job, row: models.Segment, parent: models.Segment | None, key: str) -> Clip:
+    """Encode a segment from its stored latents, in an encoding that it does not have yet."""
+    segment = segment_from_row(row)
+    options = {name: part["options"] for name, part in row.ask["plugins"].items() if "options" in part}
+    then = replace(job, options={**job.options, **studio.options(options)})
+    work = Work(
+        plugins=studio.plugins,
+        load=studio.load,
+        job=then,
+        segment=segment,
+        carry=read_carry(studio, parent) if parent else None,
+        progress=lambda step, steps: None,
+        out=studio.blobs.scratch(codec(job.encoding.codec).suffix),
+        state=studio.blobs.get_tensors(row.latents),
+    )
+    run_chain(("load_model", "decode", "encode"), work)
+    if work.clip is None:
+        raise RuntimeError("the encode stage gives a clip")
+    blob = studio.blobs.put_file(work.clip.path)
+    with studio.store.write() as session:
+        note_blob(session, studio.blobs, blob, "clip")
+        note_clip(session, row.id, key, blob, work.clip.frames)
+    return Clip(studio.blobs.path(blob), work.clip.frames)
+
+
+def segment_from_row(row: models.Segment) -> Segment:
+    """A committed segment as the decode stage sees it: without pictures and LoRAs, which only sampling needs."""
+    ask, sampling = row.ask, row.ask["sampling"]
+    return Segment(
+        index=row.index,
+        prompt=ask["prompt"],
+        negative=ask["negative"],
+        seed=ask["seed"],
+        frames=row.frames,
+        width=row.width,
+        height=row.height,
+        anchor=Picture(Path(), "", ask["anchor"]),
+        image=None,
+        motion_latents=ask["motion_latents"],
+        motion_frames=ask["motion_frames"],
+        overlap=row.overlap,
+        sampling=Sampling(**sampling | {"sigmas": tuple(sampling["sigmas"]) if sampling["sigmas"] else None}),
+    )
+
+
+def clips_of(session: Session, segments: Sequence[str], key: str) -> dict[str, models.Clip]:
+    """The clips that these segments have in one encoding, by segment."""
+    found: dict[str, models.Clip] = {}
+    for start in range(0, len(segments), 500):  # SQLite allows a limited number of values in one statement
+        some = segments[start : start + 500]
+        rows = select(models.Clip).where(models.Clip.encoding == key, models.Clip.segment_id.in_(some))
+        found |= {row.segment_id: row for row in session.scalars(rows)}
+    return found
+
+
+def read_carry(studio: Studio, row: models.Segment) -> Carry:
+    """What a segment left for the next one, its bytes checked."""
+    tail = studio.blobs.get_tensors(row.tail)["tail"]
+    return Carry(row.id, studio.blobs.get_tensors(row.latents), tail)
+
+
+def file_stem(name: str) -> str:
+    """A video's name as a file name: letters, digits and dashes of any script, at most 80 of them."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-_")[:80].strip("-_") or "video"

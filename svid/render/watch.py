@@ -1,0 +1,38 @@
+"""What the segment loop tells the outside, and how it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from svid.api import Progress
+from svid.crash import crashpoint
+from svid.errors import Cancelled
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+class Watch:
+    """Passes events on, and stops the work: between two segments when asked politely, at the next step when not."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.stop_after_segment = False
+        self.stop_now = False
+
+    def between_segments(self) -> None:
+        """Raises Cancelled where the work is to stop after a finished segment."""
+        if self.stop_after_segment or self.stop_now:
+            raise Cancelled
+
+    def stepper(self, facts: Mapping[str, Any]) -> Progress:
+        """A Progress for a segment; `facts` go into every event."""
+
+        def progress(step: int, steps: int) -> None:
+            self.tell({"event": "step", "step": step, "steps": steps, **facts})
+            if step == 1:
+                crashpoint("mid-sampling")
+            if self.stop_now:
+                raise Cancelled
+
+        return progress

@@ -1,0 +1,146 @@
+"""What a person sees while the daemon works: a live bar on a terminal, one line an event elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def screen_for(console: Console | None = None) -> Iterator[Lines]:
+    """The screen for where stderr goes."""
+    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("segment {task.fields[segment]}/{task.fields[segments]}"),
+        TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Live(console, progress)
+
+
+class Lines:
+    """One line an event; steps are left out, so that a log stays short."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._began = 0.0
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event of the daemon or of its render process."""
+        describe = getattr(self, f"_{event['event'].replace('-', '_')}", None)
+        if describe is not None:
+            describe(event)
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line. What comes from manifests is shown as it is, never as markup."""
+        self.console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", style=style)
+
+    def _up(self, event: dict[str, Any]) -> None:
+        rest = "until the inbox is empty" if event["once"] else "Ctrl-C ends"
+        self.say(f"watching {event['home']}/watch/inbox, {rest}")
+
+    def _accepted(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['file']}: accepted as job {event['job']} of video {event['video']}")
+
+    def _refused(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['file']}: refused, see watch/failed/{event['folder']}", "red")
+        self._errors(event["errors"])
+
+    def _errors(self, errors: list[dict[str, str]]) -> None:
+        for error in errors or []:
+            hint = f" ({error['hint']})" if error["hint"] else ""
+            where = ": ".join(part for part in (error["file"], error["where"]) if part)
+            self.say(f"  {where}: {error['message']}{hint}", "red")
+
+    def _started(self, event: dict[str, Any]) -> None:
+        self._began = time.monotonic()
+        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+        self.say(f"{event['job']}: started ({event['file']}{again})")
+
+    def _ready(self, event: dict[str, Any]) -> None:
+        self.say(f"rendering on {event['device']} in {event['dtype']} ({event['why']})")
+
+    def _segment(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: {_of(event)}, seed {event['seed']}: {_short(event['prompt'])}")
+
+    def _committed(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: {_of(event)} is {event['id'][:12]}, {event['seconds']:.1f} s")
+
+    def _reused(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: {_of(event)} was rendered before: {event['id'][:12]}")
+
+    def _done(self, event: dict[str, Any]) -> None:
+        self.say(
+            f"{event['job']}: done in {time.monotonic() - self._began:.1f} s, see watch/done/{event['job']}", "green"
+        )
+
+    def _failed(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: failed, see watch/failed/{event['job']}", "red")
+        self._errors(event["errors"])
+
+    def _crashed(self, event: dict[str, Any]) -> None:
+        rest = "trying again" if event["again"] else "giving up"
+        self.say(f"{event['job']}: the render process died: {event['detail']}; {rest}", "yellow")
+
+    def _recovered(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: its daemon is gone, taking it over")
+
+    def _stopped(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: stopped, goes on with the next svid up")
+
+
+class Live(Lines):
+    """The same lines above a bar that shows segment, step and time left of the job in hand."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        super().__init__(console)
+        self.progress = progress
+        self._task: TaskID | None = None
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event, moving the bar."""
+        kind = event["event"]
+        if kind == "job":
+            self._drop()
+            fields = {"segment": 0, "segments": event["segments"], "step": 0, "steps": 0}
+            name = escape(_short(event["name"], 30))
+            self._task = self.progress.add_task(name, total=event["segments"] or None, **fields)
+        elif kind in ("segment", "step", "committed", "reused") and self._task is not None:
+            self._move(self._task, event)
+        elif kind in ("done", "failed", "crashed", "stopped"):
+            self._drop()
+        super().show(event)
+
+    def _move(self, task: TaskID, event: dict[str, Any]) -> None:
+        finished = event["event"] in ("committed", "reused")
+        share = 1.0 if finished else event.get("step", 0) / max(event.get("steps", 1), 1) * 0.95
+        fields = {"segment": event["segment"], "segments": event["segments"]}
+        if "step" in event:
+            fields |= {"step": event["step"], "steps": event["steps"]}
+        self.progress.update(task, completed=event["segment"] - 1 + share, **fields)
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self.progress.remove_task(self._task)
+            self._task = None
+
+
+def _of(event: dict[str, Any]) -> str:
+    return f"segment {event['segment']}/{event['segments']}"
+
+
+def _short(text: str, most: int = 70) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"

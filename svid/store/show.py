@@ -1,0 +1,135 @@
+"""What svid shows of its rows: the dictionaries behind `--json` and result.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from svid.errors import NotFound
+from svid.home import Home
+from svid.store.lineage import chain, resolve
+from svid.store.models import Artifact, Attempt, Job, JobSegment, Segment, Video
+
+
+def segment_as_dict(segment: Segment) -> dict[str, Any]:
+    """A segment: `frames` are those that it contributes, `seconds` what it took to render."""
+    return {
+        "id": segment.id,
+        "parent": segment.parent_id,
+        "seed": int(segment.seed),
+        "latents": segment.latents,
+        "frames": segment.shown,
+        "seconds": round(segment.seconds, 3),
+    }
+
+
+def chain_as_dicts(session: Session, tip: str | None) -> list[dict[str, Any]]:
+    """The segments of a chain, in order."""
+    return [segment_as_dict(segment) for segment in chain(session, tip)]
+
+
+def _artifact(home: Home, artifact: Artifact) -> dict[str, Any]:
+    return {
+        "path": str(home.root / artifact.path),
+        "sha256": artifact.sha256,
+        "frames": artifact.frames,
+        "fps": artifact.fps,
+        "codec": artifact.codec,
+        "tip": artifact.tip_id,
+    }
+
+
+def artifact_of(session: Session, home: Home, job: str) -> dict[str, Any]:
+    """The file that a job made."""
+    row = select(Artifact).where(Artifact.job_id == job).order_by(Artifact.id.desc()).limit(1)
+    return _artifact(home, session.scalars(row).one())
+
+
+def video_as_dict(session: Session, home: Home, video: Video) -> dict[str, Any]:
+    """A video with its segments, its files and the videos that were forked from it."""
+    artifacts = select(Artifact).where(Artifact.video_id == video.id).order_by(Artifact.id)
+    forks = select(Video.id).where(Video.forked_from == video.id).order_by(Video.created)
+    jobs = select(Job).where(Job.video_id == video.id).order_by(Job.seq)
+    return {
+        "id": video.id,
+        "name": video.name,
+        "tip": video.tip_id,
+        "parent": video.forked_from,
+        "fork_length": video.fork_length,
+        "forks": list(session.scalars(forks)),
+        "segments": chain_as_dicts(session, video.tip_id),
+        "artifacts": [_artifact(home, row) for row in session.scalars(artifacts)],
+        "jobs": [job_as_dict(job) for job in session.scalars(jobs)],
+        "created": video.created.isoformat(),
+    }
+
+
+def job_as_dict(job: Job) -> dict[str, Any]:
+    """A job in one row."""
+    return {
+        "id": job.id,
+        "video": job.video_id,
+        "state": job.state,
+        "file": job.file,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "progress": job.progress,
+        "errors": job.errors,
+        "created": job.created.isoformat(),
+        "ended": job.ended.isoformat() if job.ended else None,
+    }
+
+
+def find_anything(session: Session, home: Home, written: str) -> dict[str, Any]:
+    """What `svid show` shows for a video, a job or a segment, by id, name or unique prefix. Raises NotFound."""
+    try:
+        return {"kind": "video", **video_as_dict(session, home, resolve(session, written).video)}
+    except NotFound as error:
+        for kind, finder in (("job", _find_job), ("segment", _find_segment)):
+            found = finder(session, written)
+            if found is not None:
+                return {"kind": kind, **found}
+        raise error
+
+
+def _find_job(session: Session, written: str) -> dict[str, Any] | None:
+    rows = list(session.scalars(select(Job).where(Job.id.startswith(written, autoescape=True)).limit(2)))
+    if len(written) < 4 or len(rows) != 1:
+        return None
+    attempts = select(Attempt).where(Attempt.job_id == rows[0].id).order_by(Attempt.n)
+    return job_as_dict(rows[0]) | {
+        "attempts": [
+            {"n": one.n, "outcome": one.outcome, "detail": one.detail, "segments": one.committed}
+            for one in session.scalars(attempts)
+        ]
+    }
+
+
+def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
+    rows = list(session.scalars(select(Segment).where(Segment.id.startswith(written, autoescape=True)).limit(2)))
+    if len(written) < 4 or len(rows) != 1:
+        return None
+    segment = rows[0]
+    placed = (
+        select(Job.video_id).join(JobSegment, JobSegment.job_id == Job.id).where(JobSegment.segment_id == segment.id)
+    )
+    return segment_as_dict(segment) | {
+        "index": segment.index,
+        "width": segment.width,
+        "height": segment.height,
+        "overlap": segment.overlap,
+        "tail": segment.tail,
+        "ask": segment.ask,
+        "env": segment.env,
+        "videos": sorted(set(session.scalars(placed))),
+        "created": segment.created.isoformat(),
+    }
+
+
+def jobs_to_show(session: Session, ended: int) -> list[Job]:
+    """Every job that has not ended, and the last `ended` that have."""
+    live = select(Job).where(or_(Job.state == "queued", Job.state == "running")).order_by(Job.seq)
+    past = select(Job).where(Job.state.in_(("done", "failed"))).order_by(Job.ended.desc()).limit(ended)
+    return [*reversed(list(session.scalars(past))), *session.scalars(live)]

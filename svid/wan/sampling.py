@@ -1,0 +1,79 @@
+"""The denoising loop: noise from the seed, two experts, guidance, a scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from svid.api import Conditioning, Expert, Progress, Sampling
+from svid.errors import Problem, Refused
+from svid.wan.model import WanModel
+from svid.wan.samplers import sampler_named
+from svid.wan.schedule import experts_per_step
+
+
+def initial_noise(shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, torch.Generator]:
+    """fp32 noise from a CPU generator, as the authors draw it, and the generator for what a sampler still draws.
+
+    The same generator goes on: one seeded anew would repeat the initial noise in the first step.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32), generator
+
+
+def needs_negative(guidance: Mapping[Expert, float]) -> bool:
+    """Whether any expert runs the unconditional pass; at a guidance of 1 it would cancel out."""
+    return any(scale != 1 for scale in guidance.values())
+
+
+def guided(positive: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
+    """Classifier-free guidance: v_neg + s * (v_pos - v_neg), same shape as both."""
+    return negative + scale * (positive - negative)
+
+
+@torch.no_grad()
+def denoise(
+    model: WanModel,
+    conditioning: Conditioning,
+    cond: torch.Tensor,
+    uncond: torch.Tensor | None,
+    scheduler: Any,
+    sampling: Sampling,
+    noise: torch.Tensor,
+    progress: Progress,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Denoise `noise` [1, 16, T, h, w] and return the latents, fp32 on the CPU, of the same shape.
+
+    `cond` and `uncond` are [1, 512, D]; `uncond` may be None where every guidance is 1. The experts see
+    cat(latents 16, mask 4, image latents 16), in that order, cast to the model's dtype; latents, velocities and the
+    scheduler stay fp32. What `progress` raises passes through.
+    """
+    if uncond is None and needs_negative(sampling.guidance):
+        raise Refused(Problem("the segment", "negative", "expected an embedding, as guidance is not 1, found none"))
+    y = conditioning.y.to(model.device, model.dtype)
+    prompts = {True: cond.to(model.device, model.dtype)}
+    if uncond is not None:
+        prompts[False] = uncond.to(model.device, model.dtype)
+    latents = noise.to(model.device, torch.float32)
+    extra = {"generator": generator} if sampler_named(sampling.sampler).stochastic else {}
+    steps = len(scheduler.timesteps)
+    experts = experts_per_step(scheduler.timesteps, sampling.boundary)
+    for step, (timestep, name) in enumerate(zip(scheduler.timesteps, experts, strict=True), start=1):
+        inputs = torch.cat([latents.to(model.dtype), y], dim=1)
+        scale = sampling.guidance[name]
+        velocity = _velocity(model.experts[name], inputs, timestep, prompts[True])
+        if scale != 1:
+            velocity = guided(velocity, _velocity(model.experts[name], inputs, timestep, prompts[False]), scale)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False, **extra)[0]
+        progress(step, steps)
+    return latents.cpu()
+
+
+def _velocity(expert: Any, inputs: torch.Tensor, timestep: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+    # The timestep stays fp32: V22 rounds it to bf16, which turns 937.5 into 936.
+    time = timestep.to(inputs.device, torch.float32).expand(inputs.shape[0])
+    velocity: torch.Tensor = expert(inputs, time, prompt, return_dict=False)[0]
+    return velocity.float()

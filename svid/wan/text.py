@@ -1,0 +1,62 @@
+"""Prompts to embeddings, as Wan does it: UMT5, 512 tokens, zero beyond the prompt's own length."""
+
+from __future__ import annotations
+
+import html
+from collections import OrderedDict
+from typing import Any
+
+import ftfy
+import torch
+
+TOKENS = 512
+PROMPTS_KEPT = 64
+
+
+def clean_prompt(text: str) -> str:
+    """Mend broken encodings, undo HTML entities (some are escaped twice), fold whitespace.
+
+    Source: WAN22 wan/modules/tokenizers.py, clean="whitespace".
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+def zero_padded(states: torch.Tensor, length: int) -> torch.Tensor:
+    """The first `length` rows of `states` [1, n, D], then zero rows up to 512: [1, 512, D]."""
+    padded = states.new_zeros(1, TOKENS, states.shape[-1])
+    padded[:, :length] = states[:, :length]
+    return padded
+
+
+class TextEncoder:
+    """A tokenizer and a UMT5 encoder that remember the last 64 prompts, so a chain encodes each of its prompts once."""
+
+    def __init__(self, tokenizer: Any, model: Any, keep: int = PROMPTS_KEPT) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self._keep = keep
+        self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def encode(self, prompt: str) -> torch.Tensor:
+        """The embedding [1, 512, D] of `prompt` in the encoder's dtype and on its device; longer prompts are cut."""
+        text = clean_prompt(prompt)
+        if text not in self._known:
+            self._known[text] = self._encode(text)
+        self._known.move_to_end(text)
+        while len(self._known) > self._keep:
+            self._known.popitem(last=False)
+        return self._known[text]
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> torch.Tensor:
+        tokens = self._tokenizer(
+            text,
+            padding="max_length",
+            max_length=TOKENS,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = tokens.attention_mask.to(self._model.device)
+        states = self._model(tokens.input_ids.to(self._model.device), mask).last_hidden_state
+        return zero_padded(states, int(mask.sum()))

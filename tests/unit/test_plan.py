@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svid.api import Guidance, Recipe
+from svid.config import Config
+from svid.errors import ManifestError
+from svid.manifest.model import Manifest
+from svid.plan.build import Parent, Plan, build_plan, count
+from svid.plan.settings import PictureRef, TailRef
+from svid.plan.show import experts
+
+PRO = Recipe(
+    name="svi-2.0-pro",
+    variant="svi-2.0-pro",
+    title="",
+    source="",
+    steps=50,
+    guidance=Guidance(high=4, low=4),
+    boundary=0.875,
+    motion_latents=1,
+    loras=("svi-2.0-pro",),
+    negative="blurred",
+)
+PLAIN = Recipe(name="i2v", variant="i2v", title="", source="", sampler="unipc", fps=16, motion_frames=1)
+RECIPES = {recipe.name: recipe for recipe in (PRO, PLAIN)}
+CONFIG = Config.model_validate(
+    {
+        "models": {
+            "wan22-mini": {"path": "x", "width": 64, "height": 48, "steps": 8, "loras": {"hard-cut": {"high": "h"}}},
+            "big": {"path": "y"},
+        },
+        "loras": {"svi-2.0-pro": {"high": "a", "low": "b"}, "fast": {"path": "c"}, "low-only": {"low": "d"}},
+    }
+)
+IMAGE = PictureRef(sha256="1" * 64, pixels="a" * 64)
+SHOT = PictureRef(sha256="2" * 64, pixels="b" * 64)
+PICTURES = {"image": IMAGE}
+
+
+def plan_of(parent: Parent | None = None, pictures: dict[str, PictureRef] | None = None, **values: Any) -> Plan:
+    if parent is None:
+        values = {"image": "a.png", "prompts": ["one"], **values}
+    manifest = Manifest.model_validate(values)
+    given = PICTURES if pictures is None and parent is None else pictures or {}
+    return build_plan(manifest, CONFIG, RECIPES, given, parent)
+
+
+def parent_of(plan: Plan) -> Parent:
+    return Parent("v1", plan.length, plan.segments[-1].after)
+
+
+def test_manifest_over_model_over_recipe() -> None:
+    settings = plan_of(sample={"shift": 8.0}).settings
+    assert (settings.width, settings.height, settings.sampling.steps) == (64, 48, 8)
+    assert (settings.sampling.shift, settings.sampling.boundary) == (8.0, 0.875)
+    big = plan_of(model="big", width=640, sample={"boundary": 0.9}).settings
+    assert (big.width, big.height, big.sampling.steps, big.sampling.boundary) == (640, 480, 50, 0.9)
+
+
+def test_the_last_prompt_repeats_and_seeds_follow_the_authors_rule() -> None:
+    plan = plan_of(prompts=["one", "two"], segments=4, seed=7)
+    assert [one.settings.prompt for one in plan.segments] == ["one", "two", "two", "two"]
+    assert [one.seed for one in plan.segments] == [7, 49, 91, 133]
+
+
+def test_seeds_stay_within_what_a_generator_takes() -> None:
+    assert plan_of(seed=2**63 - 1, segments=2).segments[1].seed == 41
+
+
+def test_an_extension_that_says_nothing_goes_on_exactly_as_before() -> None:
+    whole = plan_of(prompts=["one", "two"], segments=4, seed=5, loras=[{"name": "fast", "high": 0.5}], frames=17)
+    half = plan_of(prompts=["one", "two"], segments=2, seed=5, loras=[{"name": "fast", "high": 0.5}], frames=17)
+    rest = plan_of(parent_of(half), extend="v1", segments=2)
+    assert rest.segments == whole.segments[2:]
+
+
+def test_an_extension_may_change_what_is_not_the_video() -> None:
+    rest = plan_of(parent_of(plan_of()), extend="v1", seed=9, sample={"steps": 3}, negative="dull")
+    (segment,) = rest.segments
+    assert (segment.seed, segment.settings.sampling.steps, segment.settings.negative) == (51, 3, "dull")
+
+
+def test_an_extension_by_another_recipe_takes_its_numbers_and_keeps_the_size() -> None:
+    rest = plan_of(parent_of(plan_of(width=96)), extend="v1", recipe="i2v", fps=16.0)
+    assert (rest.settings.sampling.sampler, rest.settings.width, rest.settings.loras) == ("unipc", 96, ())
+
+
+@pytest.mark.parametrize(("key", "value"), [("width", 96), ("height", 96), ("fps", 30.0)])
+def test_what_makes_it_one_video_can_not_change(key: str, value: float) -> None:
+    with pytest.raises(ManifestError, match=f"{key}: expected .* as the video v1 has, found"):
+        plan_of(parent_of(plan_of()), extend="v1", **{key: value})
+
+
+def test_a_cut_is_for_one_segment_and_its_shot_holds_from_the_next_on() -> None:
+    cuts = [{"segment": 2, "prompt": "cut to the gull", "anchor": "gull.png", "strength": 0.8}]
+    pictures = {**PICTURES, "cuts[0].anchor": SHOT}
+    first, second, third = plan_of(segments=3, cuts=cuts, pictures=pictures).segments
+    assert [one.cut is not None for one in (first, second, third)] == [False, True, False]
+    assert second.cut is not None
+    assert (second.cut.lora, second.cut.strength) == ("hard-cut", 0.8)
+    assert [one.settings.prompt for one in (first, second, third)] == ["one", "cut to the gull", "one"]
+    assert [one.settings.anchor for one in (first, second, third)] == [IMAGE, IMAGE, SHOT]
+
+
+def test_a_cut_without_a_picture_is_held_to_its_own_last_frame() -> None:
+    plan = plan_of(segments=3, cuts=[{"segment": 2, "prompt": "cut"}])
+    assert plan.segments[2].settings.anchor == TailRef(tail_of=1)
+    more = plan_of(parent_of(plan), extend="v1")
+    assert more.segments[0].settings.anchor == TailRef(tail_of=1)
+
+
+def test_a_lora_named_again_gets_the_new_strength() -> None:
+    plan = plan_of(loras=[{"name": "svi-2.0-pro", "high": 0.5, "low": 1.0}])
+    assert [(lora.name, lora.high, lora.low) for lora in plan.settings.loras] == [("svi-2.0-pro", 0.5, 1.0)]
+
+
+def test_everything_amiss_is_said_at_once() -> None:
+    cuts = [{"segment": 1, "prompt": "x", "lora": "low-only"}, {"segment": 2, "prompt": "x", "lora": "nope"}]
+    with pytest.raises(ManifestError) as caught:
+        plan_of(model="big", loras=[{"name": "fasst"}], segments=2, cuts=cuts)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 3
+    assert "no LoRA 'fasst'" in text
+    assert "no LoRA 'nope'" in text
+    assert "no file for the high-noise expert" in text
+
+
+def test_a_branch_alone_renders_nothing() -> None:
+    assert count(Manifest.model_validate({"branch": "v1@2"})) == 0
+    assert plan_of(parent_of(plan_of()), branch="v1@1").segments == ()
+
+
+@pytest.mark.parametrize(
+    ("steps", "shift", "boundary", "high"),
+    [
+        (50, 5.0, 0.875, 21),
+        (50, 5.0, 0.9, 18),
+        (6, 5.0, 0.875, 3),
+        (6, 8.0, 0.875, 4),
+        (6, 8.0, 0.9, 3),
+        (40, 5.0, 0.9, 15),
+    ],
+)
+def test_steps_per_expert_are_those_of_the_authors_grid(steps: int, shift: float, boundary: float, high: int) -> None:
+    assert experts("euler", steps, shift, None, boundary) == (high, steps - high)
