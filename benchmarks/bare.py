@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from svid.api import Segment
+from svid.api import Expert, Segment
 
 
 class BareLoop:
@@ -53,7 +53,7 @@ class BareLoop:
         scheduler.set_timesteps(sigmas=np.linspace(1, 0, sampling.steps + 1)[:-1])
         x = torch.randn(self.segment.latent_shape, generator=torch.Generator().manual_seed(seed))
         for t in scheduler.timesteps:
-            name = "high" if t >= sampling.boundary * 1000 else "low"
+            name: Expert = "high" if t >= sampling.boundary * 1000 else "low"
             expert, scale = self.experts[name], sampling.guidance[name]
             inputs = torch.cat([x, y], 1)
             v = expert(inputs, t[None], prompt, return_dict=False)[0]

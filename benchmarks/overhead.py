@@ -147,7 +147,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found))
         return
-    print(f"a segment of 81 frames: svid {found['svid_s']:.3f} s, bare {found['bare_s']:.3f} s, ratio {found['ratio']:.3f}")
+    print(f"81 frames: svid {found['svid_s']:.3f} s, bare {found['bare_s']:.3f} s, ratio {found['ratio']:.3f}")
     for what, unit in (("rss_mb_segment", "MB"), ("s_segment", "s"), ("s_extend", "s")):
         early, late = found[f"{what}_4"], found[f"{what}_40"]
         print(f"{what:15} at 4: {early:9.3f} {unit}   at 40: {late:9.3f} {unit}   ratio {late / early:.3f}")

@@ -30,8 +30,10 @@ LORA_STD = 0.08
 
 README = """# {title}
 
-Random weights, made by `mini/make_random.py` with fixed seeds ({seeds}). Nothing here was trained: what this model
-draws means nothing. It has the classes, shapes and file formats of the real thing, small enough to render on a CPU.
+Random weights, made by `mini/make_random.py` of the svid repository. Nothing here was trained: what is drawn with
+these files means nothing. They have the classes, names and formats of the real ones, small enough to render on a CPU.
+
+Seeds: {seeds}.
 """
 
 

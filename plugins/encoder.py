@@ -25,16 +25,12 @@ def svid_encode(job: Job, frames: Iterable[torch.Tensor], out: Path) -> Clip:
     """Encode the shown frames of a segment, uint8 [n, H, W, 3] a time, with the job's codec, quality and rate."""
     from svid.media.clips import write_clip
 
-    from svid.media.clips import write_clip
-
     return Clip(out, write_clip(frames, out, job.fps, job.encoding))
 
 
 @hookimpl
 def svid_join(job: Job, clips: Sequence[Clip], tags: Mapping[str, str], out: Path) -> Artifact:
     """Copy the packets of all clips into one file, with the tags in it."""
-    from svid.media.clips import join_clips
-
     from svid.media.clips import join_clips
 
     return join_clips(clips, out, tags)

@@ -16,6 +16,9 @@ from svid.store.engine import Store, open_store
 # Two test processes with two threads each would spend their time waiting for one another on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A package of its own, with tests of its own: tests/thirdparty/test_tint.py installs it and runs them.
+collect_ignore_glob = ["thirdparty/svid-tint/*"]
+
 QUICK = """\
 [daemon]
 poll = 0.2

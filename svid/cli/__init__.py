@@ -74,7 +74,10 @@ class Cli(click.Group):
         except SvidError:
             home = None
         group = click.Group()
-        load_for_cli(home).commands(group)
+        try:
+            load_for_cli(home).commands(group)
+        except SvidError as error:  # `svid --help` and `svid plugins` must work, most of all with a broken plugin
+            click.echo(f"svid: {error}", err=True)
         return dict(group.commands)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -115,11 +115,7 @@ class Daemon:
     def _take_files(self) -> None:
         for file in self.scanner.look():
             claim(file, self.home.claimed, self.lock.id)
-        with self.store.read() as session:
-            known = set(session.scalars(select(Job.claimed).where(~Job.answered)))
-        for claimed in adopt(self.home.claimed, self.lock.id, self.lock.alive):
-            if claimed.path.name in known or self._known_elsewhere(claimed.path.name):
-                continue
+        for claimed in adopt(self.home.claimed, self.lock.id, self.lock.alive, self._has_job):
             try:
                 job = accept(self.desk, claimed)
             except SvidError as error:
@@ -131,7 +127,7 @@ class Daemon:
             if job is not None:
                 self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
 
-    def _known_elsewhere(self, name: str) -> bool:
+    def _has_job(self, name: str) -> bool:
         with self.store.read() as session:
             return bool(session.scalar(select(func.count(Job.seq)).where(Job.claimed == name)))
 
@@ -154,7 +150,7 @@ class Daemon:
         if not self.once or busy or self.scanner.waiting:
             return False
         with self.store.read() as session:
-            live = or_live(session)
+            live = _unanswered(session)
         return live == 0 and not any(self.home.claimed.glob("*.[0-9]*.*"))
 
     def _wait(self) -> None:
@@ -223,7 +219,7 @@ class Daemon:
         self.screen.show({"event": "crashed", "job": job, "detail": detail, "again": again})
 
 
-def or_live(session: Any) -> int:
+def _unanswered(session: Any) -> int:
     """Jobs that have not ended, or have no answer yet."""
     return session.scalar(select(func.count(Job.seq)).where(~Job.answered)) or 0
 

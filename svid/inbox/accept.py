@@ -85,7 +85,9 @@ class Desk:
                 self._check_model(plan.settings.model)
         except NotFound as error:
             place = "extend" if manifest.extend else "branch"
-            problems += [Problem(name, place, str(problem), problem.hint) for problem in _short(error)]
+            problems += [
+                Problem(name, place, f"{problem.file!r}: {problem.message}", problem.hint) for problem in error.problems
+            ]
         except SvidError as error:
             problems += error.problems
         if problems:
@@ -109,10 +111,6 @@ class Desk:
         from svid.wan.folder import read_summary
 
         read_summary(weights_path(self.home.config.models[name].path, self.home.root))
-
-
-def _short(error: NotFound) -> list[Problem]:
-    return [Problem("", "", f"{problem.file!r}: {problem.message}", problem.hint) for problem in error.problems]
 
 
 def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:

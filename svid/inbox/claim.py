@@ -46,22 +46,26 @@ def shown_name(name: str) -> str:
     return text
 
 
-def adopt(folder: Path, worker: str, alive: Callable[[str], bool]) -> Iterator[Claimed]:
-    """The files that this daemon has claimed, taking over those whose daemon is gone."""
+def adopt(folder: Path, worker: str, alive: Callable[[str], bool], has_job: Callable[[str], bool]) -> Iterator[Claimed]:
+    """The files in `folder` that are to become jobs: this daemon's own, and those of daemons that are gone.
+
+    A file with a job keeps its name, by which the job's row finds it: `has_job` is asked before anything is renamed,
+    and a daemon that is gone can't make a job of it afterwards.
+    """
     for file in sorted(folder.iterdir()):
         owner, _, rest = file.name.partition(".")
         number, _, name = rest.partition(".")
-        if not number.isdigit() or not name:
+        if not number.isdigit() or not name or (owner != worker and alive(owner)) or has_job(file.name):
             continue
         if owner == worker:
             yield Claimed(file, name)
-        elif not alive(owner):
-            target = folder / f"{worker}.{next(_numbers)}.{name}"
-            try:
-                file.rename(target)
-            except FileNotFoundError:
-                continue
-            yield Claimed(target, name)
+            continue
+        target = folder / f"{worker}.{next(_numbers)}.{name}"
+        try:
+            file.rename(target)
+        except FileNotFoundError:
+            continue
+        yield Claimed(target, name)
 
 
 def read_quiet(file: Path) -> bytes | None:

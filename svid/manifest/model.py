@@ -48,9 +48,9 @@ def _for_both(value: Any) -> Any:
     return {"high": value, "low": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Name = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=200)]
-Place = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=4096)]
-Prompt = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Place = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_one_line)]
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT), AfterValidator(_not_blank)]
 Sigma = Annotated[float, Field(gt=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
 Side = Annotated[int, Field(ge=16, le=8192, multiple_of=16)]

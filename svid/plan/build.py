@@ -11,6 +11,7 @@ from svid.api import EXPERTS, Recipe
 from svid.config import Config
 from svid.errors import ManifestError, Problem
 from svid.manifest.model import Cut, Manifest
+from svid.media.codecs import codec, encoder_options
 from svid.plan.settings import LoraStrength, PictureRef, SamplingSettings, Settings, TailRef
 
 SEEDS = 2**63
@@ -209,6 +210,10 @@ def _misfits(manifest: Manifest, settings: Settings, config: Config, parent: Par
             problems.append(Problem(file, key, f"expected {there}, as the video {parent.video} has, found {here}"))
     if parent is None and manifest.image is None:
         problems.append(Problem(file, "image", "a new video needs a start image"))
+    try:
+        encoder_options(codec(settings.codec), settings.quality)
+    except ManifestError as error:
+        problems += [Problem(file, f"encode.{one.where}", one.message, one.hint) for one in error.problems]
     named = [("loras", lora.name) for lora in settings.loras]
     named += [(f"cuts[{place}].lora", cut.lora) for place, cut in enumerate(manifest.cuts)]
     for where, name in named:

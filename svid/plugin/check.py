@@ -43,7 +43,8 @@ def check_module(module: ModuleType, shown: str) -> Iterator[Problem]:
     for _, name, function in implementations(module):
         where = _line(function)
         if name not in HOOKS:
-            yield Problem(shown, where, f"there is no hook {name!r}", near(name, HOOKS))
+            full = name if name.startswith("svid_") else f"svid_{name}"
+            yield Problem(shown, where, f"there is no hook {name!r}", near(full, HOOKS))
         else:
             yield from _arguments(name, function, shown, where)
     version = getattr(module, "CACHE_VERSION", 0)

@@ -12,6 +12,7 @@ from svid.canonical import digest
 from svid.config import weights_path
 from svid.errors import LoraError, Problem, WeightsError
 from svid.home import Home
+from svid.manifest.read import build_options
 from svid.plan.build import CutPlan, Plan, Planned
 from svid.plan.settings import Settings
 from svid.render.env import choose_device, choose_dtype
@@ -76,9 +77,7 @@ class Studio:
 
     def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
         """Every plugin's options, its defaults where nothing is written."""
-        return {
-            name: model.model_validate(written.get(name, {})) for name, model in self.plugins.option_models().items()
-        }
+        return dict(build_options(written, self.plugins.option_models()))
 
     def _source(self, name: str) -> ModelSource:
         from svid.wan.folder import weights_files

@@ -26,8 +26,8 @@ from svid.store.queue import fence, finish
 
 
 def encoding_key(studio: Studio, job: Job) -> str:
-    """The digest of what decides the bytes of an encoded clip beside its frames. Clips of another encoder build can't be
-    joined with this one's, so its version is part of it."""
+    """The digest of what decides the bytes of an encoded clip beside its frames. Clips of another encoder build can't
+    be joined with this one's, so its version is part of it."""
     encoders = {info.name: info.cache_version for info in studio.plugins.infos if "svid_encode" in info.hooks}
     return digest(
         {

@@ -138,9 +138,18 @@ def test_files_of_a_dead_daemon_are_adopted_and_those_of_a_living_one_are_not(ho
         file = home.inbox / f"{worker}.toml"
         file.write_text("x = 1")
         claim(file, home.claimed, worker)
-    found = list(adopt(home.claimed, "me", alive=lambda worker: worker == "alive"))
+    found = list(adopt(home.claimed, "me", alive=lambda worker: worker == "alive", has_job=lambda name: False))
     assert sorted(one.name for one in found) == ["dead.toml", "me.toml"]
     assert all(one.path.name.startswith("me.") for one in found)
+
+
+def test_a_file_that_has_a_job_keeps_the_name_by_which_the_job_knows_it(home: Home) -> None:
+    file = home.inbox / "a.toml"
+    file.write_text("x = 1")
+    taken = claim(file, home.claimed, "dead")
+    assert taken is not None
+    assert list(adopt(home.claimed, "me", alive=lambda _: False, has_job=lambda name: name == taken.path.name)) == []
+    assert taken.path.exists()
 
 
 def test_names_of_any_bytes_can_be_claimed_and_shown(home: Home) -> None:

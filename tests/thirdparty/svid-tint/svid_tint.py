@@ -2,7 +2,7 @@
 
 What: goes around `svid_decode`; every colour moves from what it is towards its sepia tone, by `amount`.
 Why: the smallest plugin that is a package of its own, with an option, so that the door for third parties is tested.
-Source: the sepia matrix is the one of the W3C filter effects specification, section 9.2.
+Source: the sepia matrix is that of sepia() in the W3C Filter Effects Module.
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""`kill -9` of the daemon and of its render process, at every named point and at random instants.
+
+A kill leaves the page cache alone, so this shows that the order of writes is right and that names never point at half
+of anything. What a disk does when the power fails it can't show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svid.crash import POINTS
+from svid.home import Home
+from svid.store.files import sha256_of
+from tests.conftest import quick_home, svid
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"frames": 17, "width": 32, "height": 32, "sample": {"steps": 4}}
+NEW = {"name": "a", "image": "harbour.png", "prompts": ["one", "two"], "seed": 5, **SMALL}
+MORE = {"extend": "a", "prompts": ["three"]}
+MOST_RUNS = 25
+
+
+def drop(home: Home, name: str, manifest: Mapping[str, Any]) -> None:
+    part = home.inbox / f".{name}"
+    part.write_text(json.dumps(manifest))
+    part.rename(home.inbox / name)
+
+
+def patient_home(root: Path) -> Home:
+    """A home in which no number of deaths makes a job fail."""
+    quick_home(root)
+    config = root / "svid.toml"
+    config.write_text(config.read_text().replace("settle = 0.2", "settle = 0.2\nmax_attempts = 99"))
+    return Home(root)
+
+
+def outcome(home: Home) -> dict[str, Any]:
+    """Everything that a kill must not change: ids, latents, the bytes of every file, and who was answered."""
+    shown = json.loads(svid(home, "show", "a", "--json").stdout)
+    segments = [{key: one[key] for key in ("id", "parent", "seed", "latents", "frames")} for one in shown["segments"]]
+    files = {path.relative_to(home.done).as_posix(): sha256_of(path) for path in home.done.rglob("*.mp4")}
+    answered = sorted(path.relative_to(home.done).as_posix() for path in home.done.rglob("*") if path.is_file())
+    results = [json.loads(path.read_text()) for path in sorted(home.done.rglob("result.json"))]
+    frames = [result["artifact"]["frames"] for result in results]
+    return {"segments": segments, "files": files, "answered": answered, "frames": frames}
+
+
+def rendered(home: Home) -> int:
+    """Times that a segment was rendered and committed."""
+    with contextlib.closing(sqlite3.connect(home.database)) as connection:
+        return int(connection.execute("SELECT sum(committed) FROM attempt").fetchone()[0])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = patient_home(tmp_path_factory.mktemp("whole") / "home")
+    drop(home, "new.json", NEW)
+    svid(home, "up", "--once")
+    drop(home, "more.json", MORE)
+    svid(home, "up", "--once")
+    return outcome(home)
+
+
+def run_until_done(home: Home, **env: str) -> int:
+    """Start the daemon again until it ends by itself; returns how often it was killed."""
+    for kills in range(MOST_RUNS):
+        done = svid(home, "up", "--once", check=False, **env)
+        if done.returncode == 0:
+            return kills
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    raise AssertionError("the daemon was killed again and again")
+
+
+def test_a_kill_at_every_point_is_harmless(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    home = patient_home(tmp_path / "home")
+    for name, manifest in (("new.json", NEW), ("more.json", MORE)):
+        markers = tmp_path / f"fired-{name}"
+        markers.mkdir()
+        drop(home, name, manifest)
+        kills = run_until_done(home, SVID_CRASH=",".join(POINTS), SVID_CRASH_ONCE=str(markers))
+        assert kills >= 4, "the points in the daemon itself end it"
+        assert {marker.name for marker in markers.iterdir()} == set(POINTS)
+    assert outcome(home) == uninterrupted
+    assert rendered(home) == 3, "a committed segment is never rendered again"
+    assert svid(home, "verify").stdout.endswith("0 wrong\n")
+    assert [file.name for file in home.inbox.iterdir()] == ["harbour.png"]
+    assert list(home.claimed.iterdir()) == []
+
+
+def children(process: int) -> list[int]:
+    """The processes that `process` has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_kills_at_random_instants_are_harmless(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    dice = random.Random(20)
+    home = patient_home(tmp_path / "home")
+    kills = 0
+    for name, manifest in (("new.json", NEW), ("more.json", MORE)):
+        drop(home, name, manifest)
+        for _ in range(3):
+            command = [sys.executable, "-m", "svid", "--home", str(home.root), "up", "--once"]
+            daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
+            time.sleep(dice.uniform(1, 9))
+            victims = dice.choice(["daemon", "child", "both"])
+            for victim in children(daemon.pid) if victims != "daemon" else []:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    kills += 1
+            if victims != "child":
+                kills += daemon.poll() is None
+                daemon.kill()
+            elif daemon.poll() is None:
+                time.sleep(dice.uniform(0, 2))
+                daemon.kill()
+            daemon.wait()
+        run_until_done(home)
+    assert kills > 0
+    assert outcome(home) == uninterrupted
+    assert rendered(home) == 3
+    assert svid(home, "verify").stdout.endswith("0 wrong\n")
