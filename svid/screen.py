@@ -23,7 +23,7 @@ def screen_for(console: Console | None = None) -> Iterator[Lines]:
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("segment {task.fields[segment]}/{task.fields[segments]}"),
-        TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
+        TextColumn("{task.fields[doing]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -114,27 +114,49 @@ class Live(Lines):
         kind = event["event"]
         if kind == "job":
             self._drop()
-            fields = {"segment": 0, "segments": event["segments"], "step": 0, "steps": 0}
+            fields = {"segment": 0, "segments": event["segments"], "doing": "begins"}
             name = escape(_short(event["name"], 30))
             self._task = self.progress.add_task(name, total=event["segments"] or None, **fields)
-        elif kind in ("segment", "step", "committed", "reused") and self._task is not None:
+        elif kind in ("stage", "step", "committed", "reused", "joining") and self._task is not None:
             self._move(self._task, event)
         elif kind in ("done", "failed", "crashed", "stopped"):
             self._drop()
         super().show(event)
 
     def _move(self, task: TaskID, event: dict[str, Any]) -> None:
-        finished = event["event"] in ("committed", "reused")
-        share = 1.0 if finished else event.get("step", 0) / max(event.get("steps", 1), 1) * 0.95
-        fields = {"segment": event["segment"], "segments": event["segments"]}
-        if "step" in event:
-            fields |= {"step": event["step"], "steps": event["steps"]}
-        self.progress.update(task, completed=event["segment"] - 1 + share, **fields)
+        if event["event"] == "joining":
+            self.progress.update(task, doing="joins the video")
+            return
+        share = _share(event)
+        doing = f"step {event['step']}/{event['steps']}" if "step" in event else DOING.get(event.get("stage", ""), "")
+        fields = {"segment": event["segment"], "segments": event["segments"], "doing": doing}
+        done = None if share is None else event["segment"] - 1 + share
+        self.progress.update(task, completed=done, **fields)
 
     def _drop(self) -> None:
         if self._task is not None:
             self.progress.remove_task(self._task)
             self._task = None
+
+
+SAMPLED = 0.9
+"""The share of a segment that is denoising, as far as the bar is concerned."""
+
+DOING = {
+    "load_model": "loads the model",
+    "build_conditioning": "conditioning",
+    "apply_loras": "LoRAs",
+    "sample": "sampling",
+    "decode": "decodes",
+    "encode": "decodes and encodes",
+}
+
+
+def _share(event: dict[str, Any]) -> float | None:
+    """How much of its segment is done; None where the event does not say."""
+    if event["event"] in ("committed", "reused"):
+        return 1.0
+    return float(event["step"] / event["steps"] * SAMPLED) if "step" in event else None
 
 
 def _of(event: dict[str, Any]) -> str:

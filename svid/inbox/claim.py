@@ -52,10 +52,10 @@ def adopt(folder: Path, worker: str, alive: Callable[[str], bool], has_job: Call
     A file with a job keeps its name, by which the job's row finds it: `has_job` is asked before anything is renamed,
     and a daemon that is gone can't make a job of it afterwards.
     """
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.iterdir(), key=_turn):
         owner, _, rest = file.name.partition(".")
         number, _, name = rest.partition(".")
-        if not number.isdigit() or not name or (owner != worker and alive(owner)) or has_job(file.name):
+        if not number.isdecimal() or not name or (owner != worker and alive(owner)) or has_job(file.name):
             continue
         if owner == worker:
             yield Claimed(file, name)
@@ -66,6 +66,13 @@ def adopt(folder: Path, worker: str, alive: Callable[[str], bool], has_job: Call
         except FileNotFoundError:
             continue
         yield Claimed(target, name)
+
+
+def _turn(file: Path) -> tuple[int, str]:
+    """In the order of the claims, which is that of the drops: a video before what extends it. By number, not by name,
+    which would put the tenth before the second."""
+    number = file.name.partition(".")[2].partition(".")[0]
+    return int(number) if number.isdecimal() else 0, file.name
 
 
 def read_quiet(file: Path) -> bytes | None:

@@ -57,7 +57,9 @@ class Scanner:
         with os.scandir(self.inbox) as entries:
             found = list(entries)
         for entry in found:
-            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY):
+            if entry.is_dir(follow_symlinks=False) or any(
+                fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY
+            ):
                 continue
             suffix = Path(entry.name).suffix.lower()
             if suffix not in SUFFIXES:

@@ -70,10 +70,13 @@ def build_plan(
     Raises ManifestError with everything in it that does not fit this home or the video it extends.
     """
     settings = _settings(manifest, config, recipes, pictures, parent)
+    recipe = recipes[settings.recipe]
     problems = _misfits(manifest, settings, config, parent, file)
+    if settings.frames <= recipe.overlap and count(manifest) > (0 if parent else 1):
+        message = f"expected more than {recipe.overlap}, which every segment repeats of the one before it"
+        problems.append(Problem(file, "frames", f"{message}, found {settings.frames}"))
     if problems:
         raise ManifestError(problems)
-    recipe = recipes[settings.recipe]
     start = parent.length if parent else 0
     cuts = {cut.segment: (place, cut) for place, cut in enumerate(manifest.cuts)}
     planned: list[Planned] = []

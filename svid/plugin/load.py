@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
+import svid
 from svid.errors import PluginError, Problem
 from svid.plugin.blame import said
 from svid.plugin.check import check_module, hooks_of
@@ -53,7 +54,7 @@ def load_file(file: Path, kind: Kind = "home", replaces: Path | None = None, nam
         name=name or file.stem,
         kind=kind,
         location=shown(file),
-        version=str(getattr(module, "__version__", "")),
+        version=str(getattr(module, "__version__", svid.__version__ if kind == "bundled" else "")),
         digest=digest,
         hooks=hooks_of(module),
         cache_version=digest if changed else _cache_version(module, digest),

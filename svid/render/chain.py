@@ -33,6 +33,8 @@ class Work:
     carry: Carry | None
     progress: Progress
     out: Path
+    begins: Callable[[str], None] = lambda stage: None
+    """Hears which stage begins."""
     model: Any = None
     conditioning: Conditioning | None = None
     loras: AbstractContextManager[Mapping[str, Any]] | None = None
@@ -122,6 +124,7 @@ def run_chain(stages: Sequence[str], work: Work) -> None:
     """Take one segment through the stages, in the order given, noting the seconds that each took."""
     for stage in stages:
         if stage in STAGES:
+            work.begins(stage)
             began = time.perf_counter()
             STAGES[stage](work)
             work.seconds[stage] = work.seconds.get(stage, 0.0) + time.perf_counter() - began

@@ -128,6 +128,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         segment=segment,
         carry=loop.carry,
         progress=loop.watch.stepper(facts),
+        begins=lambda stage: loop.watch.tell({"event": "stage", "stage": stage, **facts}),
         out=studio.blobs.scratch(codec(loop.job.encoding.codec).suffix),
     )
     run_chain(stages, work)
