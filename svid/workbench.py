@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from svid.cli.ask import drop_json
 from svid.errors import Refused
 from svid.home import Home
 from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import answer_finished
 from svid.inbox.claim import claim
+from svid.inbox.drop import drop_json
 from svid.render.env import prepare_torch
 from svid.render.job import render_job
 from svid.render.studio import Studio

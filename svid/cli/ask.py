@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 import click
 
 from svid.cli import home_of
-from svid.cli.open import desk_of, free_name
-from svid.home import Home
+from svid.cli.open import desk_of
 from svid.inbox.accept import Desk
+from svid.inbox.drop import drop, drop_json
 
 
 @click.command()
@@ -49,27 +48,6 @@ def _put(manifest: dict[str, Any], place: str, value: str) -> None:
         return
     number, _, key = rest.partition("].")
     manifest[head][int(number)][key] = value
-
-
-def drop(home: Home, stem: str, data: bytes, suffix: str) -> Path:
-    """Put a manifest into the inbox, whole at once; never over another one."""
-    part = home.inbox / f".{stem}.{os.getpid()}.part"
-    part.write_bytes(data)
-    try:
-        while True:
-            target = free_name(home.inbox, stem, suffix)
-            try:
-                os.link(part, target)
-            except FileExistsError:
-                continue
-            return target
-    finally:
-        part.unlink()
-
-
-def drop_json(home: Home, stem: str, manifest: dict[str, Any]) -> Path:
-    """Put a manifest into the inbox as JSON, which is taken without waiting for it to settle."""
-    return drop(home, stem, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(), ".json")
 
 
 @click.command()

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from svid.cli.open import free_name, store_of
+from svid.cli.open import store_of
 from svid.cli.run import run_daemon
 from svid.home import Home, make_home
+from svid.inbox.drop import drop, free_name
 
 EXTENSION = """\
 extend = "{video}"
@@ -29,12 +30,12 @@ def demo(ctx: click.Context, folder: Path) -> None:
     _say(f"1. a home: {home.root}")
     examples = home.watch / "examples"
     shutil.copyfile(examples / "harbour.png", home.inbox / "harbour.png")
-    _drop(home, "new.toml", (examples / "new.toml").read_text(encoding="utf-8"))
+    drop(home, "new", (examples / "new.toml").read_bytes(), ".toml")
     _say("2. a manifest dropped into watch/inbox becomes a video of 3 segments")
     _run(ctx, home)
     video = _shown(home)["id"]
     _say(f"3. another process, later: the video {video} is extended by its ID")
-    _drop(home, "more.toml", EXTENSION.format(video=video))
+    drop(home, "more", EXTENSION.format(video=video).encode(), ".toml")
     _run(ctx, home)
     _say("4. its lineage")
     from svid.cli.look import tree
@@ -61,9 +62,3 @@ def _shown(home: Home) -> dict[str, Any]:
 
     with store_of(home).read() as session:
         return find_anything(session, home, "harbour at dawn")
-
-
-def _drop(home: Home, name: str, text: str) -> None:
-    part = home.inbox / f".{name}.part"
-    part.write_text(text)
-    part.rename(home.inbox / name)

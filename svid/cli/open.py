@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from svid.home import Home, bundled_dir
 from svid.inbox.accept import Desk
 from svid.plugin.manager import Plugins
@@ -25,12 +23,3 @@ def plugins_of(home: Home) -> Plugins:
 def desk_of(home: Home) -> Desk:
     """Everything that is needed to understand a manifest."""
     return Desk(home, store_of(home), plugins_of(home))
-
-
-def free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """A name in `folder` that is not taken: stem, stem-2, stem-3, ..."""
-    number, path = 1, folder / f"{stem}{suffix}"
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path

@@ -7,22 +7,32 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from svid.daemon.wire import Wire
+from svid.home import Home
+
+STDERR = 2
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""Weights are files that the user has put there; no library is to look for others."""
 
 
 class Child:
     """A render process. It is started when there is work and stays for the next job."""
 
-    def __init__(self, home: Path, lock: int) -> None:
+    def __init__(self, home: Home, lock: int) -> None:
         ours, theirs = socket.socketpair()
         self.wire = Wire(ours)
-        command = [sys.executable, "-m", "svid.daemon.worker", str(home), str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-m", "svid.daemon.worker", str(home.root), str(theirs.fileno()), str(os.getpid())]
         # stdout is for data; what a library prints belongs to the talk on stderr.
         self.process = subprocess.Popen(
-            command, pass_fds=(theirs.fileno(), lock), stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            command,
+            pass_fds=(theirs.fileno(), lock),
+            stdin=subprocess.DEVNULL,
+            stdout=STDERR,
+            # Libraries leave files in the folder for temporary ones; nothing is to be written outside the home.
+            env={**os.environ, **OFFLINE, "TMPDIR": str(home.tmp)},
         )
         theirs.close()
         self.job: str | None = None

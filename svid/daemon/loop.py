@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import func, select
@@ -16,11 +17,11 @@ from sqlalchemy import func, select
 from svid.crash import crashpoint
 from svid.daemon.child import Child
 from svid.daemon.lock import DaemonLock
-from svid.errors import SvidError
+from svid.errors import HomeError, Problem, SvidError
 from svid.home import Home
 from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import answer_finished, refuse
-from svid.inbox.claim import adopt, claim
+from svid.inbox.claim import Claimed, adopt, claim
 from svid.inbox.doorbell import Doorbell
 from svid.inbox.scan import Scanner
 from svid.store import queue
@@ -31,6 +32,10 @@ log = logging.getLogger("svid.daemon")
 
 PROGRESS_EVERY = 1.0
 """Seconds between two notes of a job's progress in the database."""
+
+
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of the disk, not of the file that met them."""
 
 
 class Screen(Protocol):
@@ -63,6 +68,7 @@ class Daemon:
 
     def run(self) -> int:
         """Work until told to stop, or with `once` until nothing is left; returns the exit code."""
+        _check_disk(self.home)
         _sweep(self.home)
         doorbell = Doorbell(self.home.inbox, self.wake)
         with self._signals():
@@ -119,13 +125,27 @@ class Daemon:
             try:
                 job = accept(self.desk, claimed)
             except SvidError as error:
-                self.failures += 1
-                folder = refuse(self.home, claimed, error.problems)
-                problems = [problem.as_dict() for problem in error.problems]
-                self.screen.show({"event": "refused", "file": claimed.name, "errors": problems, "folder": folder.name})
+                self._refuse(claimed, error.problems)
+                continue
+            except OSError as error:
+                if error.errno in STORAGE:  # not the file's fault; it stays where it is and is looked at again
+                    log.error("%s: %s; trying again", claimed.name, error)
+                else:
+                    self._refuse(claimed, [Problem(claimed.name, "", f"can't be read: {error.strerror}")])
+                continue
+            except Exception as error:  # whatever a file makes svid do, it is not to end the daemon
+                log.exception("%s could not be understood", claimed.name)
+                message = f"svid failed on it: {type(error).__name__}: {error}"
+                self._refuse(claimed, [Problem(claimed.name, "", message, "please report this")])
                 continue
             if job is not None:
                 self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
+
+    def _refuse(self, claimed: Claimed, problems: Sequence[Problem]) -> None:
+        self.failures += 1
+        folder = refuse(self.home, claimed, problems)
+        errors = [problem.as_dict() for problem in problems]
+        self.screen.show({"event": "refused", "file": claimed.name, "errors": errors, "folder": folder.name})
 
     def _has_job(self, name: str) -> bool:
         with self.store.read() as session:
@@ -139,7 +159,7 @@ class Daemon:
             return
         crashpoint("job-taken")
         if self.child is None:
-            self.child = Child(self.home.root, self.lock.handle)
+            self.child = Child(self.home, self.lock.handle)
         self.child.render(job.id, job.attempt)
         self.screen.show({"event": "started", "job": job.id, "file": job.file, "attempt": job.attempt})
 
@@ -222,6 +242,18 @@ class Daemon:
 def _unanswered(session: Any) -> int:
     """Jobs that have not ended, or have no answer yet."""
     return session.scalar(select(func.count(Job.seq)).where(~Job.answered)) or 0
+
+
+def _check_disk(home: Home) -> None:
+    """Files move between these folders by rename, which is a mutex and all or nothing on one file system only."""
+    for one, other in (
+        (home.inbox, home.claimed),
+        (home.claimed, home.done),
+        (home.claimed, home.failed),
+        (home.tmp, home.blobs),
+    ):
+        if one.stat().st_dev != other.stat().st_dev:
+            raise HomeError(Problem(str(one), "", f"is on another file system than {other}", "put both on one"))
 
 
 def _sweep(home: Home) -> None:

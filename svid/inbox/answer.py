@@ -14,7 +14,7 @@ from svid.errors import Problem
 from svid.home import Home
 from svid.inbox.claim import Claimed
 from svid.store.engine import Store
-from svid.store.files import sha256_of, sync_folder, write_whole
+from svid.store.files import make_folder, sha256_of, sync_folder, write_whole
 from svid.store.models import Job
 from svid.store.show import artifact_of, chain_as_dicts
 
@@ -27,7 +27,7 @@ def answer_finished(home: Home, store: Store) -> list[str]:
         )
     for job in jobs:
         folder = (home.done if job.state == "done" else home.failed) / job.id
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if job.state == "done":
             _write_json(folder / "result.json", _result(home, store, job))
         else:
@@ -67,7 +67,7 @@ def refuse(home: Home, claimed: Claimed, problems: Sequence[Problem]) -> Path:
     while any(folder.glob("manifest*")):  # the same file was refused before; that answer stays
         number += 1
         folder = home.failed / f"{stem}-{mark}-{number}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_errors(folder, problems, {})
     crashpoint("answer-written")
     claimed.path.rename(folder / f"manifest{Path(claimed.name).suffix}")

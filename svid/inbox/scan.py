@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger("svid.inbox")
 
 SUFFIXES = (".toml", ".json")
 LARGEST = 256 * 1024
@@ -54,15 +57,17 @@ class Scanner:
         """One look: the files that can be taken, oldest first."""
         strangers, waiting, ready = [], [], []
         present = set()
-        with os.scandir(self.inbox) as entries:
-            found = list(entries)
+        try:
+            with os.scandir(self.inbox) as entries:
+                found = list(entries)
+        except OSError as error:  # a share that is away, a folder that was removed: the next look sees
+            log.warning("can't look into %s: %s", self.inbox, error.strerror)
+            return []
         for entry in found:
-            if entry.is_dir(follow_symlinks=False) or any(
-                fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY
-            ):
+            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY):
                 continue
             suffix = Path(entry.name).suffix.lower()
-            if suffix not in SUFFIXES:
+            if suffix not in SUFFIXES or entry.is_dir(follow_symlinks=False):
                 if suffix not in PICTURES:
                     strangers.append(entry.name)
                 continue

@@ -1,4 +1,4 @@
-"""The two hashes of a segment: of what was asked, and of what came out."""
+"""The ask of a segment: everything that decides what comes out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from svid.api import Job, Lora, Picture, Segment
-from svid.canonical import digest
 from svid.errors import Problem, StoreError
 
 SCHEMA = 1
@@ -57,14 +56,3 @@ def _pixels(segment: Segment) -> str:
 
 def _lora(lora: Lora) -> dict[str, Any]:
     return {expert: {"file": lora.digests[expert], "strength": lora.strength[expert]} for expert in sorted(lora.files)}
-
-
-def ask_key(ask: Mapping[str, Any]) -> str:
-    """The hash of an ask."""
-    return digest(ask)
-
-
-def segment_id(key: str, latents: str, tail: str) -> str:
-    """The id of a segment: the hash of its ask and of the blobs that came out. The same bytes give the same id, so that
-    a second rendering proves the first; other bytes become a sibling."""
-    return digest({"ask": key, "latents": latents, "tail": tail})

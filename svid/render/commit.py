@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from svid.crash import crashpoint
 from svid.plan.build import Planned
-from svid.render.ask import segment_id
 from svid.render.chain import Work
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
+from svid.store.ids import segment_id
 from svid.store.models import Attempt, Blob, Clip, Job, JobSegment, Segment, Video
 from svid.store.queue import fence
 

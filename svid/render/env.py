@@ -56,6 +56,7 @@ def circumstances(device: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "attention": os.environ.get("DIFFUSERS_ATTN_BACKEND", "native"),
     }
     if device.startswith("cuda"):
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}

@@ -14,7 +14,7 @@ from svid.manifest.model import Manifest
 from svid.media.codecs import codec
 from svid.plan.build import Parent, Plan, Planned, build_plan
 from svid.plan.settings import PictureRef, Settings
-from svid.render.ask import ask_key, build_ask
+from svid.render.ask import build_ask
 from svid.render.chain import Work, run_chain
 from svid.render.commit import Asked, Place, commit_reused, commit_segment, committed, find_reusable, job_row
 from svid.render.env import circumstances
@@ -22,6 +22,7 @@ from svid.render.studio import Studio
 from svid.render.video import encoding_key, make_video, read_carry
 from svid.render.watch import Watch
 from svid.store import models
+from svid.store.ids import ask_key
 from svid.store.lineage import ancestor, segment_at, settings_after
 from svid.store.queue import fence
 

@@ -20,7 +20,7 @@ from svid.render.chain import Work, run_chain
 from svid.render.commit import note_blob, note_clip
 from svid.render.studio import Studio
 from svid.store import models
-from svid.store.files import publish, sha256_of
+from svid.store.files import make_folder, publish, sha256_of
 from svid.store.lineage import chain
 from svid.store.queue import fence, finish
 
@@ -55,7 +55,7 @@ def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path) 
             clips.append(_encode_again(studio, job, segment, parent, key))
         else:
             clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
     part = target.with_name(f".{target.name}.part")
     tip = segments[-1].id

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svid.errors import BlobError, Problem
-from svid.store.files import publish, sha256_of
+from svid.store.files import make_folder, publish, sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +37,10 @@ class Blobs:
         """Publish the finished file `part` as a blob and return its sha256."""
         sha256 = sha256_of(part)
         target = self.path(sha256)
-        if target.exists():
+        if target.exists() and sha256_of(target) == sha256:
             part.unlink()
             return sha256
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         part.chmod(0o444)
         publish(part, target)
         return sha256

@@ -18,6 +18,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and make that survive a power failure; the folder above it must be there."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def publish(part: Path, target: Path) -> None:
     """Give the finished file `part` its name: flush it, rename it, flush the folder. Same file system only."""
     with part.open("rb") as file:

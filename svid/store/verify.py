@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from svid.errors import BlobError, Problem
-from svid.render.ask import ask_key, segment_id
 from svid.store.blobs import Blobs
 from svid.store.files import sha256_of
+from svid.store.ids import ask_key, segment_id
 from svid.store.models import Artifact, Blob, Segment
 
 BATCH = 200

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
+from svid.cli.open import store_of
 from svid.home import Home
-from svid.store.engine import Store
+from svid.store.blobs import Blobs
 from svid.store.files import sha256_of
 from svid.store.show import find_anything
 from svid.store.verify import verify
-from svid.store.blobs import Blobs
 from tests.conftest import quick_home
 from tests.e2e.tools import drop, ends, frames_of, killed_at_last, new, rows, start, value, wait_for
 
 pytestmark = pytest.mark.slow
 
 STEPS = {"sample": {"steps": 8}}
-
-
-def store_of(home: Home) -> Store:
-    from svid.cli.open import store_of as open_
-
-    return open_(home)
 
 
 def test_every_job_is_done_once_and_no_file_is_lost(tmp_path: Path) -> None:
@@ -87,8 +82,6 @@ def test_every_job_is_done_once_and_no_file_is_lost(tmp_path: Path) -> None:
 
 
 def _try(home: Home, sql: str) -> int:
-    import sqlite3
-
     try:
         return int(value(home, sql))
     except sqlite3.OperationalError:

@@ -1,6 +1,6 @@
 """What the parity tests share: the fixtures' weights as a WanModel, and a chain run through the hooks of `plugins/`.
 
-Another set of the same layout is taken with `SVID_PARITY_ROOT=/its/root pytest tests/parity`; what svid has no plugin
+Another set of the same layout is taken with `SVID_PARITY_CASES=/its/root pytest tests/parity`; what svid has no plugin
 for is left out there. See data/README.md for the layout.
 """
 
@@ -41,7 +41,7 @@ from svid.wan.model import WanModel
 from svid.wan.text import zero_padded
 
 HERE = Path(__file__).resolve().parent
-ROOT = Path(os.environ.get("SVID_PARITY_ROOT", HERE / "data"))
+ROOT = Path(os.environ.get("SVID_PARITY_CASES", HERE / "data"))
 PLUGINS = HERE.parents[1] / "plugins"
 
 

@@ -84,8 +84,9 @@ def test_what_is_no_manifest_is_named_and_pictures_are_not(scanner: Scanner, tmp
     for name in ("notes.txt", "a.png", "b.JPG"):
         (tmp_path / name).write_text("x")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.toml").mkdir()
     scanner.look()
-    assert scanner.strangers == ["folder", "notes.txt"]
+    assert scanner.strangers == ["folder", "folder.toml", "notes.txt"]
 
 
 def test_an_empty_file_gets_more_time_and_then_an_answer(scanner: Scanner, clock: Clock, tmp_path: Path) -> None:

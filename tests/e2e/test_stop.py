@@ -1,0 +1,105 @@
+"""SIGTERM: the segment in flight is finished and the job goes on later; a second one ends it at the next step.
+
+No sleep decides anything here: every step waits for what the database says, and only the patience has a number.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svid.home import Home
+from tests.conftest import quick_home, svid
+from tests.e2e.tools import drop, ends, frames_of, killed_at_last, new, rows, start, value, wait_for
+
+pytestmark = pytest.mark.slow
+
+SEGMENTS = 3
+STEPS = 400
+"""A segment takes seconds, so that the database, which hears of progress once a second, hears of each."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return quick_home(tmp_path_factory.mktemp("stop") / "home")
+
+
+def progress(home: Home, file: str) -> dict[str, Any] | None:
+    """Where a running job stands, as `svid status` shows it; None before it stands anywhere."""
+    try:
+        found = rows(home, "SELECT progress FROM job WHERE file = ? AND state = 'running'", file)
+    except sqlite3.OperationalError:
+        return None  # the tables are being made
+    return json.loads(found[0][0]) if found and found[0][0] else None
+
+
+def committed(home: Home, file: str) -> list[str]:
+    """The segments that a job has so far."""
+    sql = 'SELECT segment_id FROM job_segment s JOIN job j ON j.id = s.job_id WHERE j.file = ? ORDER BY s."index"'
+    return [id_ for (id_,) in rows(home, sql, file)]
+
+
+def state(home: Home, file: str) -> str:
+    return str(value(home, "SELECT state FROM job WHERE file = ?", file))
+
+
+def outcomes(home: Home, file: str) -> list[tuple[Any, ...]]:
+    sql = "SELECT a.outcome, a.committed FROM attempt a JOIN job j ON j.id = a.job_id WHERE j.file = ? ORDER BY a.n"
+    return rows(home, sql, file)
+
+
+def in_second_segment(home: Home) -> dict[str, Any] | None:
+    at = progress(home, "long.json")
+    return at if at and at.get("segment", 0) >= 2 and at.get("step", 0) >= 1 else None
+
+
+def test_one_signal_finishes_the_segment_and_the_job_goes_on_later(home: Home) -> None:
+    prompts = [f"scene {number}" for number in range(SEGMENTS)]
+    drop(home, "long.json", new("long", *prompts, sample={"steps": STEPS}))
+    daemon = start(home, "up")
+    with killed_at_last(daemon):
+        at = wait_for(lambda: in_second_segment(home), daemon)
+        daemon.send_signal(signal.SIGTERM)
+        code, said = ends(daemon)
+    assert code == 0, said
+    assert "stopped" in said
+    assert state(home, "long.json") == "queued"
+    before = committed(home, "long.json")
+    assert at["segment"] <= len(before) < SEGMENTS, "the segment in flight is finished, and no other one begun"
+    assert outcomes(home, "long.json") == [("stopped", len(before))]
+    assert list(home.done.iterdir()) == list(home.failed.iterdir()) == []
+
+    svid(home, "up", "--once")
+    assert state(home, "long.json") == "done"
+    after = committed(home, "long.json")
+    assert len(after) == SEGMENTS
+    assert after[: len(before)] == before
+    assert outcomes(home, "long.json") == [("stopped", len(before)), ("done", SEGMENTS - len(before))]
+    result = json.loads(next(home.done.glob("*/result.json")).read_text())
+    assert [one["id"] for one in result["segments"]] == after
+    assert len(frames_of(result["artifact"]["path"])) == 9 + 4 * (SEGMENTS - 1)
+
+
+def test_a_second_signal_ends_it_at_the_next_step(home: Home) -> None:
+    # A segment of this job takes longer than anybody waits.
+    drop(home, "endless.json", new("endless", "on and on", sample={"steps": 1000}, width=64, height=64, frames=81))
+    daemon = start(home, "up")
+    with killed_at_last(daemon):
+        wait_for(lambda: (progress(home, "endless.json") or {}).get("step", 0) >= 1, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        here = (progress(home, "endless.json") or {})["step"]
+        # It goes on after the first signal.
+        wait_for(lambda: (progress(home, "endless.json") or {}).get("step", 0) > here, daemon)
+        assert daemon.poll() is None
+        daemon.send_signal(signal.SIGTERM)
+        code, said = ends(daemon)
+    assert code == 0, said
+    assert state(home, "endless.json") == "queued"
+    assert committed(home, "endless.json") == []
+    assert outcomes(home, "endless.json") == [("stopped", 0)]
+    assert Path(home.claimed, value(home, "SELECT claimed FROM job WHERE file = 'endless.json'")).is_file()
