@@ -41,6 +41,7 @@ def svid_recipes() -> Sequence[Recipe]:
             guidance=Guidance(high=4.0, low=4.0),
             boundary=0.875,
             motion_latents=1,
+            pad="zero_latent",
             seed_stride=42,
             loras=("svi-2.0-pro",),
             negative=NEGATIVE_ZH,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Expert = Literal["high", "low"]
 EXPERTS: tuple[Expert, Expert] = ("high", "low")
+Base = Literal["wan2.1-i2v", "wan2.2-i2v"]
+Pad = Literal["grey", "reference", "zero_latent"]
 
 
 class Guidance(BaseModel):
@@ -45,11 +47,20 @@ class Recipe(BaseModel):
     shift: float = 5.0
     guidance: Guidance = Guidance(high=5.0, low=5.0)
     boundary: float = Field(0.9, description="sigma below which the low-noise expert takes over")
+    base: Base = Field("wan2.2-i2v", description="which model the recipe is for")
+    pad: Pad = Field("grey", description="what follows the given frames or latents in the conditioning")
+    trim: Literal["head", "tail"] = Field("head", description="which side of a seam gives up the repeated frames")
+    prompt_repeat: int = Field(1, ge=1, description="segments that each prompt of a manifest is used for")
     motion_latents: int = Field(0, description="last latents of the previous segment that condition the next one")
     motion_frames: int = Field(0, description="last frames of the previous segment that condition the next one")
     seed_stride: int = Field(42, description="segment i of a video is seeded with seed + stride * i")
     loras: tuple[str, ...] = Field((), description="LoRAs that the variant needs, by name")
     negative: str = ""
+
+    @property
+    def experts(self) -> tuple[Expert, ...]:
+        """Wan 2.1 has one transformer, which takes the place of the high-noise expert, with a boundary of 0."""
+        return EXPERTS if self.base == "wan2.2-i2v" else ("high",)
 
     @property
     def overlap(self) -> int:
@@ -125,6 +136,9 @@ class Segment:
     overlap: int
     """Frames at the head that repeat the previous segment and are not shown; 0 for the first segment."""
     sampling: Sampling
+    tail_trim: int = 0
+    """Frames at the end that are not shown where another segment follows, which repeats them."""
+    pad: Pad = "grey"
     loras: tuple[Lora, ...] = ()
     cut: Cut | None = None
 

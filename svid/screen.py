@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 @contextmanager
 def screen_for(console: Console | None = None) -> Iterator[Lines]:
     """The screen for where stderr goes."""
-    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    console = console or Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         yield Lines(console)
         return

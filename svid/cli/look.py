@@ -25,7 +25,7 @@ def _emit(value: Any) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, emoji=False, soft_wrap=True)
 
 
 @click.command()
@@ -139,7 +139,7 @@ def _facts(session: Session, segment: Segment) -> dict[str, Any]:
         "id": segment.id,
         "number": segment.index + 1,
         "seed": int(segment.seed),
-        "frames": segment.shown,
+        "frames": segment.frames,
         "prompt": segment.ask["prompt"],
         "cut": segment.ask["cut"] is not None,
         "videos": [{"id": video.id, "name": video.name} for video in tips],

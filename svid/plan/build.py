@@ -82,7 +82,8 @@ def build_plan(
     planned: list[Planned] = []
     for number in range(1, count(manifest) + 1):
         prompts = manifest.prompts or (settings.prompt,)
-        settings = settings.model_copy(update={"prompt": prompts[min(number, len(prompts)) - 1]})
+        turn = (number - 1) // recipe.prompt_repeat
+        settings = settings.model_copy(update={"prompt": prompts[min(turn, len(prompts) - 1)]})
         image = pictures.get("image") if parent is None and number == 1 else None
         place, cut = cuts.get(number, (0, None))
         shot = pictures.get(f"cuts[{place}].anchor")

@@ -59,7 +59,7 @@ def _parent(desk: Desk, request: Request) -> tuple[Parent | None, str | None]:
 
 def _segment(plan: Plan, one: Planned) -> dict[str, Any]:
     settings, sampling = one.settings, one.settings.sampling
-    overlap = plan.recipe.overlap if one.index else 0
+    repeated = plan.recipe.overlap if plan.recipe.trim == "tail" or one.index else 0
     high, low = experts(sampling.sampler, sampling.steps, sampling.shift, sampling.sigmas, sampling.boundary)
     passes = sum(
         steps * (1 if scale == 1 else 2)
@@ -70,7 +70,7 @@ def _segment(plan: Plan, one: Planned) -> dict[str, Any]:
         "prompt": settings.prompt,
         "seed": one.seed,
         "frames": settings.frames,
-        "shown": settings.frames - overlap,
+        "shown": settings.frames - (0 if plan.recipe.trim == "tail" and one is plan.segments[-1] else repeated),
         "conditioned_on": _conditioned_on(plan, one),
         "cut": f"{one.cut.lora} at {one.cut.strength} on the high-noise expert" if one.cut else None,
         "steps": sampling.steps,

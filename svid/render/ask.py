@@ -32,7 +32,9 @@ def build_ask(
         "anchor": _pixels(segment),
         "motion_latents": segment.motion_latents,
         "motion_frames": segment.motion_frames,
+        "pad": segment.pad,
         "overlap": segment.overlap,
+        "tail_trim": segment.tail_trim,
         "sampling": {
             "sampler": segment.sampling.sampler,
             "steps": segment.sampling.steps,

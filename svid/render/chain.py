@@ -33,6 +33,8 @@ class Work:
     carry: Carry | None
     progress: Progress
     out: Path
+    dropped: int = 0
+    """Frames at the end that are not shown, because another segment follows and repeats them."""
     begins: Callable[[str], None] = lambda stage: None
     """Hears which stage begins."""
     model: Any = None
@@ -92,21 +94,29 @@ def _encode(work: Work) -> None:
 
 
 def _shown(work: Work) -> Iterator[torch.Tensor]:
-    """The decoded frames without the overlap, one pass, keeping the tail; they are never all in memory."""
-    if work.frames is None:
-        raise StageError(Problem("svid.toml", "chain.stages", "expected decode before encode"))
-    seen, began = 0, time.perf_counter()
-    for frames in work.frames:
-        work.seconds["decode"] = work.seconds.get("decode", 0.0) + time.perf_counter() - began
+    """The decoded frames that are shown, one pass, keeping the tail; they are never all in memory."""
+    first, end = work.segment.overlap, work.segment.frames - work.dropped
+    seen = 0
+    for frames in _decoded(work):
         work.tail.extend(frames)
-        hidden = max(0, min(len(frames), work.segment.overlap - seen))
+        shown = frames[max(0, first - seen) : max(0, end - seen)]
         seen += len(frames)
-        if hidden < len(frames):
-            yield frames[hidden:]
-        began = time.perf_counter()
+        if len(shown):
+            yield shown
     if seen != work.segment.frames:
         where = f"segment {work.segment.index + 1}"
         raise StageError(Problem(where, "decode", f"expected {work.segment.frames} frames, found {seen}"))
+
+
+def _decoded(work: Work) -> Iterator[torch.Tensor]:
+    """The decoder's frames, noting the seconds that it takes for them."""
+    if work.frames is None:
+        raise StageError(Problem("svid.toml", "chain.stages", "expected decode before encode"))
+    began = time.perf_counter()
+    for frames in work.frames:
+        work.seconds["decode"] = work.seconds.get("decode", 0.0) + time.perf_counter() - began
+        yield frames
+        began = time.perf_counter()
 
 
 STAGES: dict[str, Callable[[Work], None]] = {

@@ -86,6 +86,7 @@ def commit_segment(
                     seed=str(segment.seed),
                     frames=segment.frames,
                     overlap=segment.overlap,
+                    tail_trim=segment.tail_trim,
                     width=segment.width,
                     height=segment.height,
                     env={**env, "stages": seconds, "loras": dict(work.lora_report)},

@@ -129,12 +129,13 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         segment=segment,
         carry=loop.carry,
         progress=loop.watch.stepper(facts),
+        dropped=segment.tail_trim if number < total else 0,
         begins=lambda stage: loop.watch.tell({"event": "stage", "stage": stage, **facts}),
         out=studio.blobs.scratch(codec(loop.job.encoding.codec).suffix),
     )
     run_chain(stages, work)
     env = circumstances(studio.device) | {"plugins": {info.name: info.digest for info in studio.plugins.infos}}
-    encoding = encoding_key(studio, loop.job)
+    encoding = encoding_key(studio, loop.job, work.dropped)
     id_ = commit_segment(studio.store, studio.blobs, work, asked, planned, loop.place, encoding, env)
     # Read back from the blobs, as an extension years later will: what goes on from memory and what goes on from disk
     # must not be two things.

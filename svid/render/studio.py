@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svid.api import EXPERTS, Cut, Encoding, Expert, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment
+from svid.api import Cut, Encoding, Expert, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment
 from svid.canonical import digest
 from svid.config import weights_path
 from svid.errors import LoraError, Problem, WeightsError
@@ -106,7 +106,9 @@ class Studio:
             image=self.picture(planned.image.sha256, planned.image.pixels) if planned.image else None,
             motion_latents=recipe.motion_latents,
             motion_frames=recipe.motion_frames,
-            overlap=0 if first else recipe.overlap,
+            overlap=recipe.overlap if recipe.trim == "head" and not first else 0,
+            tail_trim=recipe.overlap if recipe.trim == "tail" else 0,
+            pad=recipe.pad,
             sampling=Sampling(
                 sampler=sampling.sampler,
                 steps=sampling.steps,
@@ -116,7 +118,7 @@ class Studio:
                 sigmas=sampling.sigmas,
             ),
             loras=tuple(
-                self._lora(settings, lora.name, {expert: lora.of(expert) for expert in EXPERTS})
+                self._lora(settings, lora.name, {expert: lora.of(expert) for expert in recipe.experts})
                 for lora in settings.loras
             ),
             cut=self._cut(settings, planned.cut) if planned.cut else None,

@@ -25,15 +25,16 @@ from svid.store.lineage import chain
 from svid.store.queue import fence, finish
 
 
-def encoding_key(studio: Studio, job: Job) -> str:
-    """The digest of what decides the bytes of an encoded clip beside its frames. Clips of another encoder build can't
-    be joined with this one's, so its version is part of it."""
+def encoding_key(studio: Studio, job: Job, dropped: int) -> str:
+    """The digest of what decides the bytes of an encoded clip of a segment, `dropped` frames at its end left out. Clips
+    of another encoder build can't be joined with this one's, so its version is part of it."""
     encoders = {info.name: info.cache_version for info in studio.plugins.infos if "svid_encode" in info.hooks}
     return digest(
         {
             "codec": job.encoding.codec,
             "quality": job.encoding.quality,
             "fps": job.fps,
+            "dropped": dropped,
             "av": av.__version__,
             "encoders": encoders,
         }
@@ -42,19 +43,10 @@ def encoding_key(studio: Studio, job: Job) -> str:
 
 def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path) -> None:
     """Join the whole video into `folder`, and commit the artifact and the end of the job together."""
-    key = encoding_key(studio, job)
     with studio.store.read() as session:
         video = session.get_one(models.Video, job.video)
         segments = chain(session, video.tip_id)
-        have = clips_of(session, [segment.id for segment in segments], key)
-    clips = []
-    for place, segment in enumerate(segments):
-        row = have.get(segment.id)
-        if row is None:
-            parent = segments[place - 1] if place else None
-            clips.append(_encode_again(studio, job, segment, parent, key))
-        else:
-            clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
+    clips = _clips(studio, job, segments)
     make_folder(folder)
     target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
     part = target.with_name(f".{target.name}.part")
@@ -83,7 +75,25 @@ def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path) 
     crashpoint("job-done")
 
 
-def _encode_again(studio: Studio, job: Job, row: models.Segment, parent: models.Segment | None, key: str) -> Clip:
+def _clips(studio: Studio, job: Job, segments: Sequence[models.Segment]) -> list[Clip]:
+    """The clip of every segment. One is missing where the video was encoded otherwise before, and for the segment that
+    was the last one, if its end is left out now that another follows."""
+    dropped = [segment.tail_trim for segment in segments[:-1]] + [0]
+    keys = {number: encoding_key(studio, job, number) for number in set(dropped)}
+    with studio.store.read() as session:
+        have = clips_of(session, [segment.id for segment in segments], list(keys.values()))
+    clips = []
+    for place, (segment, number) in enumerate(zip(segments, dropped, strict=True)):
+        row = have.get((segment.id, keys[number]))
+        if row is None:
+            parent = segments[place - 1] if place else None
+            clips.append(_encode_again(studio, job, segment, parent, number))
+        else:
+            clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
+    return clips
+
+
+def _encode_again(studio: Studio, job: Job, row: models.Segment, parent: models.Segment | None, dropped: int) -> Clip:
     """Encode a segment from its stored latents, in an encoding that it does not have yet."""
     segment = segment_from_row(row)
     options = {name: part["options"] for name, part in row.ask["plugins"].items() if "options" in part}
@@ -97,6 +107,7 @@ def _encode_again(studio: Studio, job: Job, row: models.Segment, parent: models.
         progress=lambda step, steps: None,
         out=studio.blobs.scratch(codec(job.encoding.codec).suffix),
         state=studio.blobs.get_tensors(row.latents),
+        dropped=dropped,
     )
     run_chain(("load_model", "decode", "encode"), work)
     if work.clip is None:
@@ -104,7 +115,7 @@ def _encode_again(studio: Studio, job: Job, row: models.Segment, parent: models.
     blob = studio.blobs.put_file(work.clip.path)
     with studio.store.write() as session:
         note_blob(session, studio.blobs, blob, "clip")
-        note_clip(session, row.id, key, blob, work.clip.frames)
+        note_clip(session, row.id, encoding_key(studio, job, dropped), blob, work.clip.frames)
     return Clip(studio.blobs.path(blob), work.clip.frames)
 
 
@@ -124,17 +135,19 @@ def segment_from_row(row: models.Segment) -> Segment:
         motion_latents=ask["motion_latents"],
         motion_frames=ask["motion_frames"],
         overlap=row.overlap,
+        tail_trim=row.tail_trim,
+        pad=ask["pad"],
         sampling=Sampling(**sampling | {"sigmas": tuple(sampling["sigmas"]) if sampling["sigmas"] else None}),
     )
 
 
-def clips_of(session: Session, segments: Sequence[str], key: str) -> dict[str, models.Clip]:
-    """The clips that these segments have in one encoding, by segment."""
-    found: dict[str, models.Clip] = {}
+def clips_of(session: Session, segments: Sequence[str], encodings: Sequence[str]) -> dict[tuple[str, str], models.Clip]:
+    """The clips that these segments have in these encodings, by segment and encoding."""
+    found: dict[tuple[str, str], models.Clip] = {}
     for start in range(0, len(segments), 500):  # SQLite allows a limited number of values in one statement
         some = segments[start : start + 500]
-        rows = select(models.Clip).where(models.Clip.encoding == key, models.Clip.segment_id.in_(some))
-        found |= {row.segment_id: row for row in session.scalars(rows)}
+        rows = select(models.Clip).where(models.Clip.encoding.in_(encodings), models.Clip.segment_id.in_(some))
+        found |= {(row.segment_id, row.encoding): row for row in session.scalars(rows)}
     return found
 
 

@@ -84,16 +84,16 @@ class Segment(Base):
     seed: Mapped[str] = mapped_column(String(20))
     frames: Mapped[int]
     overlap: Mapped[int]
+    tail_trim: Mapped[int]
     width: Mapped[int]
     height: Mapped[int]
     env: Mapped[dict[str, Any]]
     seconds: Mapped[float]
     created: Mapped[datetime] = mapped_column(default=now)
 
-    @property
-    def shown(self) -> int:
-        """Frames that the segment contributes to a video."""
-        return self.frames - self.overlap
+    def shown(self, *, followed: bool) -> int:
+        """Frames that the segment contributes to a video, at its end or followed by another segment."""
+        return self.frames - self.overlap - (self.tail_trim if followed else 0)
 
 
 class Clip(Base):

@@ -13,21 +13,21 @@ from svid.store.lineage import chain, resolve
 from svid.store.models import Artifact, Attempt, Job, JobSegment, Segment, Video
 
 
-def segment_as_dict(segment: Segment) -> dict[str, Any]:
+def segment_as_dict(segment: Segment, *, followed: bool = False) -> dict[str, Any]:
     """A segment: `frames` are those that it contributes, `seconds` what it took to render."""
     return {
         "id": segment.id,
         "parent": segment.parent_id,
         "seed": int(segment.seed),
         "latents": segment.latents,
-        "frames": segment.shown,
+        "frames": segment.shown(followed=followed),
         "seconds": round(segment.seconds, 3),
     }
 
 
 def chain_as_dicts(session: Session, tip: str | None) -> list[dict[str, Any]]:
     """The segments of a chain, in order."""
-    return [segment_as_dict(segment) for segment in chain(session, tip)]
+    return [segment_as_dict(segment, followed=segment.id != tip) for segment in chain(session, tip)]
 
 
 def _artifact(home: Home, artifact: Artifact) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
         "width": segment.width,
         "height": segment.height,
         "overlap": segment.overlap,
+        "tail_trim": segment.tail_trim,
         "tail": segment.tail,
         "ask": segment.ask,
         "env": segment.env,

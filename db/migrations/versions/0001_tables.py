@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("seed", sa.String(length=20), nullable=False),
         sa.Column("frames", sa.Integer(), nullable=False),
         sa.Column("overlap", sa.Integer(), nullable=False),
+        sa.Column("tail_trim", sa.Integer(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
         sa.Column("env", sa.JSON(), nullable=False),
