@@ -20,15 +20,14 @@ from svid.api import Expert, Segment
 class BareLoop:
     """Renders segment after segment to files, carrying the last latent."""
 
-    def __init__(self, model: Any, segment: Segment, pixels: torch.Tensor, negative: str, loras: Any) -> None:
-        with loras:
-            self.experts = {name: copy.deepcopy(expert) for name, expert in model.experts.items()}
+    def __init__(self, model: Any, segment: Segment, pixels: torch.Tensor) -> None:
+        self.experts = {name: copy.deepcopy(expert) for name, expert in model.experts.items()}
         self.vae, self.text = model.vae, model.text
         self.mean = torch.tensor(self.vae.config.latents_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(self.vae.config.latents_std).view(1, -1, 1, 1, 1)
         image = (pixels.permute(2, 0, 1).float() * (2 / 255) - 1)[None, :, None]
         self.anchor = (self.vae.encode(image).latent_dist.mode() - self.mean) / self.std
-        self.negative = self.text.encode(negative)
+        self.negative = self.text.encode(segment.negative)
         self.motion: torch.Tensor | None = None
         self.segment = segment
 

@@ -74,7 +74,7 @@ def overhead(bench: Bench, folder: Path, steps: int) -> dict[str, float]:
 
 
 def _bare(bench: Bench, job: str) -> BareLoop:
-    """The bare loop over copies of the very modules that svid renders with."""
+    """The bare loop over copies of the very modules that svid renders with, its LoRAs merged into them."""
     from svid.manifest.model import Manifest
     from svid.plan.build import build_plan
     from svid.plan.settings import PictureRef
@@ -89,8 +89,7 @@ def _bare(bench: Bench, job: str) -> BareLoop:
     segment = bench.studio.segment(plan.segments[1], plan.recipe, anchor)
     model = bench.studio.load(seen, segment)
     pixels = resized(open_picture(anchor.path), segment.width, segment.height)
-    loras = bench.desk.plugins.call("svid_apply_loras", seen, segment, job=seen, model=model, segment=segment)
-    return BareLoop(model, segment, pixels, segment.negative, loras)
+    return BareLoop(model, segment, pixels)
 
 
 def length(bench: Bench) -> tuple[str, dict[str, float]]:

@@ -39,7 +39,7 @@ def svid_build_conditioning(job: Job, model: Any, segment: Segment, carry: Carry
 @spec(firstresult=True)
 def svid_apply_loras(job: Job, model: Any, segment: Segment) -> AbstractContextManager[Mapping[str, Any]] | None:
     """A context that applies the segment's LoRAs on entry (yielding a report for the lineage) and, on exit, restores
-    the weights bit for bit."""
+    the weights bit for bit. It stays open over segments with the same LoRAs, and at the longest until the job ends."""
 
 
 @spec(firstresult=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from svid.api import Carry, Clip, Conditioning, Job, Progress, Segment, State
+from svid.canonical import digest
 from svid.errors import Problem, StageError
+from svid.render.loras import HeldLoras
 
 if TYPE_CHECKING:
     from svid.plugin.manager import Plugins
@@ -39,7 +40,7 @@ class Work:
     """Hears which stage begins."""
     model: Any = None
     conditioning: Conditioning | None = None
-    loras: AbstractContextManager[Mapping[str, Any]] | None = None
+    loras: HeldLoras = field(default_factory=HeldLoras)
     lora_report: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=dict)
     frames: Iterator[torch.Tensor] | None = None
@@ -49,7 +50,7 @@ class Work:
 
     def ask(self, stage: str, **more: Any) -> Any:
         """Have the plugins serve a stage for this segment."""
-        return self.plugins.call(f"svid_{stage}", self.job, self.segment, job=self.job, **more)
+        return self.plugins.call(f"svid_{stage}", self.job, self.segment, **more)
 
 
 def _load_model(work: Work) -> None:
@@ -57,26 +58,19 @@ def _load_model(work: Work) -> None:
 
 
 def _build_conditioning(work: Work) -> None:
-    work.conditioning = work.ask("build_conditioning", model=work.model, segment=work.segment, carry=work.carry)
+    work.conditioning = work.ask("build_conditioning", model=work.model, carry=work.carry)
 
 
 def _apply_loras(work: Work) -> None:
-    # Only asked for here: the weights change while the next stage samples, and at no other time.
-    work.loras = work.ask("apply_loras", model=work.model, segment=work.segment)
+    segment = work.segment
+    part = work.plugins.ask(work.job, segment)
+    key = digest({"loras": repr(segment.loras), "cut": repr(segment.cut), "plugins": part})
+    with work.plugins.blame("svid_apply_loras"):
+        work.lora_report = work.loras.apply(key, lambda: work.ask("apply_loras", model=work.model))
 
 
 def _sample(work: Work) -> None:
-    if work.loras is None:
-        raise StageError(Problem("svid.toml", "chain.stages", "expected apply_loras before sample"))
-    with work.plugins.blame("svid_apply_loras"), work.loras as report:
-        work.lora_report = report
-        work.state = work.ask(
-            "sample",
-            model=work.model,
-            segment=work.segment,
-            conditioning=work.conditioning,
-            progress=work.progress,
-        )
+    work.state = work.ask("sample", model=work.model, conditioning=work.conditioning, progress=work.progress)
     for name, tensor in work.state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise StageError(
@@ -85,7 +79,7 @@ def _sample(work: Work) -> None:
 
 
 def _decode(work: Work) -> None:
-    work.frames = work.ask("decode", model=work.model, segment=work.segment, state=work.state, carry=work.carry)
+    work.frames = work.ask("decode", model=work.model, state=work.state, carry=work.carry)
 
 
 def _encode(work: Work) -> None:

@@ -58,12 +58,15 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     watch.tell({"event": "job", "job": id_, "name": name, "segments": len(plan.segments), "frames": _frames(plan)})
     loop = _Loop(studio, job, plan, manifest, Place(id_, attempt, row.video_id), watch, tip)
     done = committed(studio.store, id_)
-    for number, planned in enumerate(plan.segments, start=1):
-        watch.between_segments()
-        if planned.index in done:
-            loop.parent, loop.carry = done[planned.index], None
-        else:
-            _one(loop, planned, number)
+    try:
+        for number, planned in enumerate(plan.segments, start=1):
+            watch.between_segments()
+            if planned.index in done:
+                loop.parent, loop.carry = done[planned.index], None
+            else:
+                _one(loop, planned, number)
+    finally:
+        studio.loras.release()
     watch.tell({"event": "joining", "job": id_})
     make_video(studio, job, attempt, row.text, studio.home.done / id_)
 
@@ -129,6 +132,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         segment=segment,
         carry=loop.carry,
         progress=loop.watch.stepper(facts),
+        loras=studio.loras,
         dropped=segment.tail_trim if number < total else 0,
         begins=lambda stage: loop.watch.tell({"event": "stage", "stage": stage, **facts}),
         out=studio.blobs.scratch(codec(loop.job.encoding.codec).suffix),

@@ -16,6 +16,7 @@ from svid.manifest.read import build_options
 from svid.plan.build import CutPlan, Plan, Planned
 from svid.plan.settings import Settings
 from svid.render.env import choose_device, choose_dtype
+from svid.render.loras import HeldLoras
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import sha256_of
@@ -37,12 +38,14 @@ class Studio:
         self.recipes: dict[str, Recipe] = plugins.recipes()
         self.device, self.device_reason = choose_device(self.config.render.device)
         self.dtype, self.dtype_reason = choose_dtype(self.config.render.dtype, self.device)
+        self.loras = HeldLoras()
         self._warm: tuple[str, Any] | None = None
 
     def load(self, job: Job, segment: Segment) -> Any:
         """The model of a job: the warm one where it is the same, else loaded in its place."""
         key = digest({"digests": dict(job.model.digests), "dtype": job.model.dtype})
         if self._warm is None or self._warm[0] != key:
+            self.loras.release()
             self._warm = None  # let go of the old one first: two of them may not fit
             model = self.plugins.call("svid_load_model", job, segment, job=job, device=self.device)
             self._warm = (key, model)
