@@ -1,7 +1,9 @@
-"""Write the embedded model `wan22-mini` and its LoRAs: real Wan 2.2 I2V classes, tiny, with seeded random weights.
+"""Write the embedded models `wan22-mini` and `wan21-mini` and their LoRAs: real Wan I2V classes, tiny, with seeded
+random weights.
 
 They prove the whole chain on a CPU in seconds; what they draw means nothing. Shapes follow Wan 2.2 I2V A14B (36 input
-channels, two experts, the Wan 2.1 VAE with its real normalization, UMT5 text), LoRA keys follow the SVI authors' files.
+channels, two experts, the Wan 2.1 VAE with its real normalization, UMT5 text) and Wan 2.1 I2V 14B (one transformer with
+an image branch, CLIP with 257 tokens, a VAE narrower still); LoRA keys follow the SVI authors' files.
 Run `python mini/make_random.py [DIR]`; the same versions of torch and diffusers give the same bytes.
 """
 
@@ -19,12 +21,14 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import save_file
 from tokenizer import VOCABULARY, write_tokenizer
 from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "svid" / "embedded"
 SEEDS = {"transformer": 2201, "transformer_2": 2202, "vae": 2203, "text_encoder": 2204, "loras": 2205}
+SEEDS_21 = {"transformer": 2101, "vae": 2104, "text_encoder": 2204, "image_encoder": 2102, "loras": 2103}
 RANK = 4
 TEXT_DIM = 64
+IMAGE_DIM = 32
 LORA_STD = 0.08
 """Both factors of a LoRA: a delta of about 0.08**2 * sqrt(rank) per weight, a tenth of a weight's own spread."""
 
@@ -63,8 +67,9 @@ def smoothed(module: nn.Module) -> None:
             layer.weight.data.copy_(mix.view(*mix.shape, *[1] * blur.ndim) * blur)
 
 
-def make_transformer(seed: int) -> Any:
-    """One expert. The last projection is small, so that a segment stays near the spread of its noise."""
+def make_transformer(seed: int, image_dim: int | None = None) -> Any:
+    """One expert, or Wan 2.1's transformer where it attends to a picture of `image_dim` features. The last projection
+    is small, so that a segment stays near the spread of its noise."""
     torch.manual_seed(seed)
     model = WanTransformer3DModel(
         num_attention_heads=1,
@@ -77,7 +82,8 @@ def make_transformer(seed: int) -> Any:
         num_layers=2,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
-        image_dim=None,
+        image_dim=image_dim,
+        added_kv_proj_dim=None if image_dim is None else 128,
     )
     scaled(model, 1.0)
     nn.init.normal_(model.proj_out.weight, std=0.6 / math.sqrt(128))
@@ -85,11 +91,27 @@ def make_transformer(seed: int) -> Any:
     return model
 
 
-def make_vae(seed: int) -> Any:
+def make_image_encoder(seed: int) -> Any:
+    """A CLIP vision transformer of two layers with the real grid: 224 / 14 squared patches and a class token."""
+    torch.manual_seed(seed)
+    config = CLIPVisionConfig(
+        hidden_size=IMAGE_DIM,
+        intermediate_size=2 * IMAGE_DIM,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=224,
+        patch_size=14,
+    )
+    model = CLIPVisionModel(config)
+    scaled(model, 1.0)
+    return model
+
+
+def make_vae(seed: int, channels: int = 8) -> Any:
     """The Wan 2.1 VAE with 8 instead of 96 base channels; mean and std of the latents are the real ones."""
     torch.manual_seed(seed)
     vae = AutoencoderKLWan(
-        base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True]
+        base_dim=channels, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True]
     )
     scaled(vae, 1.0)
     smoothed(vae.decoder)
@@ -134,6 +156,11 @@ def lora_pairs(generator: torch.Generator, std: float) -> dict[str, tuple[torch.
     return draw
 
 
+def first_keys(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """As the SVI 1.0 authors save: `pipe.dit.`, `.default.`, no alpha."""
+    return {f"pipe.dit.{key}": value for key, value in official_keys(pairs).items()}
+
+
 def official_keys(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """As the SVI 2.0 authors save: no prefix, `.default.`, no alpha."""
     keys = {}
@@ -159,22 +186,22 @@ def save_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def write_index(folder: Path) -> None:
-    """`model_index.json` and the scheduler, so that diffusers' own pipeline loads the folder too."""
-    wan = ["diffusers", "WanTransformer3DModel"]
+def write_index(folder: Path, one: bool) -> None:
+    """`model_index.json` and the scheduler, so that diffusers' own pipeline loads the folder too. `one`: Wan 2.1."""
+    wan, none = ["diffusers", "WanTransformer3DModel"], [None, None]
     save_json(
         folder / "model_index.json",
         {
             "_class_name": "WanImageToVideoPipeline",
-            "boundary_ratio": 0.9,
+            "boundary_ratio": None if one else 0.9,
             "expand_timesteps": False,
-            "image_encoder": [None, None],
-            "image_processor": [None, None],
+            "image_encoder": ["transformers", "CLIPVisionModel"] if one else none,
+            "image_processor": ["transformers", "CLIPImageProcessor"] if one else none,
             "scheduler": ["diffusers", "UniPCMultistepScheduler"],
             "text_encoder": ["transformers", "UMT5EncoderModel"],
             "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
             "transformer": wan,
-            "transformer_2": wan,
+            "transformer_2": none if one else wan,
             "vae": ["diffusers", "AutoencoderKLWan"],
         },
     )
@@ -182,7 +209,7 @@ def write_index(folder: Path) -> None:
         folder / "scheduler" / "scheduler_config.json",
         {
             "_class_name": "UniPCMultistepScheduler",
-            "flow_shift": 5.0,
+            "flow_shift": 3.0 if one else 5.0,
             "num_train_timesteps": 1000,
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,
@@ -197,26 +224,82 @@ def write_model(folder: Path) -> None:
     make_vae(SEEDS["vae"]).bfloat16().save_pretrained(folder / "vae")
     make_text_encoder(SEEDS["text_encoder"]).bfloat16().save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
-    write_index(folder)
-    seeds = ", ".join(f"{name} {seed}" for name, seed in SEEDS.items() if name != "loras")
-    (folder / "README.md").write_text(README.format(title="wan22-mini", seeds=seeds))
+    write_index(folder, one=False)
+    write_readme(folder, "wan22-mini", SEEDS)
+
+
+def write_model_21(folder: Path) -> None:
+    """The same for Wan 2.1: one transformer and the image encoder."""
+    make_transformer(SEEDS_21["transformer"], IMAGE_DIM).bfloat16().save_pretrained(folder / "transformer")
+    make_image_encoder(SEEDS_21["image_encoder"]).bfloat16().save_pretrained(folder / "image_encoder")
+    make_vae(SEEDS_21["vae"], 6).bfloat16().save_pretrained(folder / "vae")
+    make_text_encoder(SEEDS_21["text_encoder"]).bfloat16().save_pretrained(folder / "text_encoder")
+    write_tokenizer(folder / "tokenizer")
+    save_json(
+        folder / "image_processor" / "preprocessor_config.json",
+        {
+            "crop_size": {"height": 224, "width": 224},
+            "do_center_crop": True,
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_processor_type": "CLIPImageProcessor",
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "resample": 3,
+            "rescale_factor": 1 / 255,
+            "size": {"shortest_edge": 224},
+        },
+    )
+    write_index(folder, one=True)
+    write_readme(folder, "wan21-mini", SEEDS_21)
+
+
+def write_readme(folder: Path, title: str, seeds: dict[str, int]) -> None:
+    """Say that the weights are random, and from which seeds."""
+    drawn = ", ".join(f"{name} {seed}" for name, seed in seeds.items() if name != "loras")
+    (folder / "README.md").write_text(README.format(title=title, seeds=drawn))
 
 
 def write_loras(folder: Path) -> None:
-    """SVI Pro for both experts, and a hard cut for the high-noise expert only."""
+    """SVI Pro for both experts, a hard cut for the high-noise expert only, SVI 2.0, and one in the place of the distill
+    LoRAs of the fast recipes."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(SEEDS["loras"])
     for expert in ("high", "low"):
         pairs = lora_pairs(generator, LORA_STD)
         save_file(official_keys(pairs), folder / f"svi-2.0-pro_{expert}.safetensors")
     save_file(comfy_keys(lora_pairs(generator, 2 * LORA_STD)), folder / "hard-cut_high.safetensors")
+    for expert in ("high", "low"):
+        save_file(official_keys(lora_pairs(generator, LORA_STD)), folder / f"svi-2.0-wan22_{expert}.safetensors")
+    for expert in ("high", "low"):
+        save_file(comfy_keys(lora_pairs(generator, LORA_STD)), folder / f"distill_{expert}.safetensors")
     (folder / "README.md").write_text(README.format(title="LoRAs of wan22-mini", seeds=f"loras {SEEDS['loras']}"))
 
 
+def write_loras_21(folder: Path) -> None:
+    """The LoRAs of SVI 1.0 and of SVI 2.0 on Wan 2.1."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(SEEDS_21["loras"])
+    for name in ("svi-film", "svi-film-opt", "svi-film-transitions", "svi-shot", "svi-tom", "svi-2.0-wan21"):
+        save_file(first_keys(lora_pairs(generator, LORA_STD)), folder / f"{name}.safetensors")
+    seeds = f"loras {SEEDS_21['loras']}"
+    (folder / "README.md").write_text(README.format(title="LoRAs of wan21-mini", seeds=seeds))
+
+
+WRITERS = {
+    "wan22-mini": write_model,
+    "wan22-mini-loras": write_loras,
+    "wan21-mini": write_model_21,
+    "wan21-mini-loras": write_loras_21,
+}
+
+
 def main() -> None:
-    """Write both folders under the directory given, or into the package."""
+    """Write the folders under the directory given, or into the package."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else EMBEDDED
-    for folder, write in ((target / "wan22-mini", write_model), (target / "wan22-mini-loras", write_loras)):
+    for name, write in WRITERS.items():
+        folder = target / name
         shutil.rmtree(folder, ignore_errors=True)
         write(folder)
         for file in folder.rglob("*.safetensors"):

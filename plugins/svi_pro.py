@@ -1,10 +1,12 @@
-"""Recipe and conditioning `svi-2.0-pro`: Stable Video Infinity 2.0 Pro on Wan 2.2.
+"""Recipes `svi-2.0-pro`, `svi-2.0-pro-fast`, `svi-2.0-pro-w2gp`: Stable Video Infinity 2.0 Pro on Wan 2.2.
 
 What: image latents [anchor, last m latents of the segment before, zeros], zero in normalized space; mask on latent 0.
 Why: segments hand over latents, so nothing is decoded and encoded again, and the anchor holds the video's look.
 The segment repeats 4m + 1 frames of the one before (SVI issue 75), which are not shown.
 Source: V22 diffsynth/pipelines/wan_video_svi_pro.py:481-531 and inference_svi_2.0_pro.py (branch svi_wan22); numbers
 from its README: cfg 4, overlap 5. The boundary 0.875 is what that code runs with; Wan's own I2V value is 0.9.
+-fast: kijai's native ComfyUI workflow, whose overlap is blended and whose segments share one seed; here it is cut and
+they do not, as the authors warn of one seed. -w2gp: Wan2GP's settings; it names no steps, the authors' are taken.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Carry, Conditioning, Guidance, Job, Picture, Recipe, Segment
+from svid.api import Carry, Conditioning, Guidance, Job, Recipe, Segment
 from svid.wan.prompts import NEGATIVE_ZH
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ VARIANT = "svi-2.0-pro"
 
 @hookimpl
 def svid_recipes() -> Sequence[Recipe]:
-    """The authors' numbers."""
+    """The authors' numbers, and two of the community's."""
     return [
         Recipe(
             name="svi-2.0-pro",
@@ -45,7 +47,41 @@ def svid_recipes() -> Sequence[Recipe]:
             seed_stride=42,
             loras=("svi-2.0-pro",),
             negative=NEGATIVE_ZH,
-        )
+        ),
+        Recipe(
+            name="svi-2.0-pro-fast",
+            variant=VARIANT,
+            title="SVI 2.0 Pro in six steps, with the lightx2v LoRA",
+            source="wanx-troopers.github.io @8a2eec0, svi/kj-wan22_SVI_Pro_native_example_KJ.json",
+            fps=16,
+            steps=6,
+            sampler="euler",
+            shift=5.0,
+            guidance=Guidance(high=1.0, low=1.0),
+            boundary=0.9,
+            motion_latents=1,
+            pad="zero_latent",
+            seed_stride=42,
+            loras=("lightx2v", "svi-2.0-pro"),
+            negative=NEGATIVE_ZH,
+        ),
+        Recipe(
+            name="svi-2.0-pro-w2gp",
+            variant=VARIANT,
+            title="SVI 2.0 Pro with Wan's own sampler and boundary, as Wan2GP runs it",
+            source="deepbeepmeep/Wan2GP @8681e9f, defaults/i2v_2_2_svi2pro.json and models/wan/wan_handler.py",
+            fps=16,
+            steps=50,
+            sampler="unipc",
+            shift=5.0,
+            guidance=Guidance(high=3.5, low=3.5),
+            boundary=0.9,
+            motion_latents=1,
+            pad="zero_latent",
+            seed_stride=42,
+            loras=("svi-2.0-pro",),
+            negative=NEGATIVE_ZH,
+        ),
     ]
 
 
@@ -69,19 +105,15 @@ def svid_ask(job: Job, segment: Segment) -> Mapping[str, Any] | None:
 
 def _anchor_latent(model: WanModel, segment: Segment) -> torch.Tensor:
     """[1, 16, 1, h, w] fp32 on the CPU: the anchor encoded alone, once for the whole video."""
-    from svid.errors import Problem, Refused
-    from svid.media.images import open_picture, resized
     from svid.wan.conditioning import to_pixels
+    from svid.wan.pixels import anchor_picture, picture_frame
     from svid.wan.vae import encode_normalized
 
-    if not isinstance(segment.anchor, Picture):
-        message = f"expected a picture, found {segment.anchor}"
-        raise Refused(Problem("the segment", "anchor", message, "the core resolves a tail frame to a picture"))
-    key = (segment.anchor.pixels, segment.width, segment.height)
+    anchor = anchor_picture(segment)
+    key = (anchor.pixels, segment.width, segment.height)
     latent = model.anchors.get(key)
     if latent is None:
-        frame = resized(open_picture(segment.anchor.path), segment.width, segment.height)
-        latent = encode_normalized(model.vae, to_pixels(frame[None])).cpu()
+        latent = encode_normalized(model.vae, to_pixels(picture_frame(anchor, segment)[None])).cpu()
         model.anchors.put(key, latent)
     return latent
 

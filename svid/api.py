@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,15 @@ class Guidance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     high: float = Field(ge=0, le=100)
     low: float = Field(ge=0, le=100)
+
+
+class RecipeLora(BaseModel):
+    """A LoRA of svid.toml that a recipe needs, with its strength on each expert."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    high: float = 1.0
+    low: float = 1.0
 
 
 class Recipe(BaseModel):
@@ -54,8 +63,15 @@ class Recipe(BaseModel):
     motion_latents: int = Field(0, description="last latents of the previous segment that condition the next one")
     motion_frames: int = Field(0, description="last frames of the previous segment that condition the next one")
     seed_stride: int = Field(42, description="segment i of a video is seeded with seed + stride * i")
-    loras: tuple[str, ...] = Field((), description="LoRAs that the variant needs, by name")
+    loras: tuple[RecipeLora, ...] = Field((), description="LoRAs that the recipe needs; a plain name is at strength 1")
     negative: str = ""
+
+    @field_validator("loras", mode="before")
+    @classmethod
+    def _named(cls, loras: Any) -> Any:
+        if not isinstance(loras, tuple | list):
+            return loras
+        return tuple({"name": lora} if isinstance(lora, str) else lora for lora in loras)
 
     @property
     def experts(self) -> tuple[Expert, ...]:
@@ -199,7 +215,7 @@ class Carry:
 @dataclass(frozen=True)
 class Conditioning:
     """What the sampler gets beside noise and text. `y` is [1, 20, T, h, w]: 4 mask channels (1 = given), 16 image
-    latents."""
+    latents. `image_embeds` is [1, 257, D], what the image encoder of Wan 2.1 makes of a picture; None on Wan 2.2."""
 
     y: torch.Tensor
     image_embeds: torch.Tensor | None = None

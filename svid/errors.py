@@ -7,6 +7,7 @@ SvidError
 │   └── HomeError
 ├── Refused               one job can't be done as it was asked
 │   ├── ManifestError
+│   │   └── UnknownVideo
 │   ├── MediaError
 │   ├── WeightsError
 │   ├── LoraError
@@ -89,6 +90,10 @@ class Refused(SvidError):
 
 class ManifestError(Refused):
     """The manifest has mistakes."""
+
+
+class UnknownVideo(ManifestError):
+    """The manifest goes on from a video that this home does not have."""
 
 
 class MediaError(Refused):

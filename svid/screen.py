@@ -20,7 +20,7 @@ def screen_for(console: Console | None = None) -> Iterator[Lines]:
         yield Lines(console)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("segment {task.fields[segment]}/{task.fields[segments]}"),
         TextColumn("{task.fields[doing]}"),
@@ -115,7 +115,7 @@ class Live(Lines):
         if kind == "job":
             self._drop()
             fields = {"segment": 0, "segments": event["segments"], "doing": "begins"}
-            name = escape(_short(event["name"], 30))
+            name = _short(event["name"], 30)
             self._task = self.progress.add_task(name, total=event["segments"] or None, **fields)
         elif kind in ("stage", "step", "committed", "reused", "joining") and self._task is not None:
             self._move(self._task, event)

@@ -28,6 +28,7 @@ COMMANDS = {
     "show": "look",
     "tree": "look",
     "recipes": "look",
+    "models": "models",
     "plugins": "plugins",
     "schema": "schema",
     "verify": "care",

@@ -24,7 +24,8 @@ def submit(ctx: click.Context, file: Path) -> None:
     home = home_of(ctx)
     desk = desk_of(home)
     if str(file) == "-":
-        data, name, folder = sys.stdin.buffer.read(), "stdin.toml", Path.cwd()
+        data, name, folder = sys.stdin.buffer.read(), "stdin", Path.cwd()
+        name += ".json" if data.lstrip().startswith(b"{") else ".toml"
     else:
         data, name, folder = file.read_bytes(), file.name, file.absolute().parent
     # The picture may lie anywhere: whoever can run this command can read it, unlike one who can only write to the

@@ -25,7 +25,10 @@ def _emit(value: Any) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, emoji=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 10_000  # rich cuts trees and tables off at 80 columns, and what reads a pipe wants all of it
+    return console
 
 
 @click.command()

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from svid.crash import crashpoint
 from svid.daemon.child import Child
 from svid.daemon.lock import DaemonLock
-from svid.errors import HomeError, Problem, SvidError
+from svid.errors import HomeError, Problem, SvidError, UnknownVideo
 from svid.home import Home
 from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import answer_finished, refuse
@@ -36,6 +36,10 @@ PROGRESS_EVERY = 1.0
 
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors of the disk, not of the file that met them."""
+
+
+PATIENCE = 30.0
+"""Seconds that an extension waits for the manifest of its video, where others are on their way."""
 
 
 class Screen(Protocol):
@@ -60,6 +64,7 @@ class Daemon:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._noted = 0.0
+        self._unknown: dict[str, float] = {}
 
     def wake(self) -> None:
         """Make the loop look now. May be called from any thread and from signal handlers."""
@@ -125,7 +130,8 @@ class Daemon:
             try:
                 job = accept(self.desk, claimed)
             except SvidError as error:
-                self._refuse(claimed, error.problems)
+                if not (isinstance(error, UnknownVideo) and self._more_to_come(claimed)):
+                    self._refuse(claimed, error.problems)
                 continue
             except OSError as error:
                 if error.errno in STORAGE:  # not the file's fault; it stays where it is and is looked at again
@@ -140,6 +146,16 @@ class Daemon:
                 continue
             if job is not None:
                 self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
+
+    def _more_to_come(self, claimed: Claimed) -> bool:
+        """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
+        still settling, or one that another daemon has taken and not accepted yet. Not for ever: that one may wait
+        for ours."""
+        since = self._unknown.setdefault(claimed.path.name, time.monotonic())
+        if time.monotonic() - since > PATIENCE:
+            return False
+        others = (file.name for file in self.home.claimed.iterdir() if not file.name.startswith(f"{self.lock.id}."))
+        return bool(self.scanner.waiting) or not all(self._has_job(name) for name in others if name != ".gitkeep")
 
     def _refuse(self, claimed: Claimed, problems: Sequence[Problem]) -> None:
         self.failures += 1

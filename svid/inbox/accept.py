@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 from svid.canonical import digest
 from svid.config import weights_path
 from svid.crash import crashpoint
-from svid.errors import ManifestError, MediaError, NotFound, Problem, SvidError
+from svid.errors import ManifestError, MediaError, NotFound, Problem, SvidError, UnknownVideo
 from svid.home import Home
 from svid.inbox.claim import Claimed, read_quiet
 from svid.inbox.pictures import PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
 from svid.manifest.model import Manifest
 from svid.manifest.read import Known, parse, validate
-from svid.plan.build import Parent, build_plan
+from svid.plan.build import Parent, build_plan, chosen
 from svid.plan.settings import PictureRef, Settings
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
@@ -76,22 +76,22 @@ class Desk:
                     Problem(name, place, f"{problem.file}: {problem.message}", problem.hint)
                     for problem in error.problems
                 ]
-        base = None
+        base, refusal = None, ManifestError
         try:
             base, parent = self._base(manifest)
             ready = manifest.image is not None or parent is not None
             if ready and not problems:
-                plan = build_plan(manifest, self.home.config, self.recipes, pictures, parent, name)
-                self._check_model(plan.settings.model)
+                self._check_model(*chosen(manifest, self.home.config, parent))
+                build_plan(manifest, self.home.config, self.recipes, pictures, parent, name)
         except NotFound as error:
-            place = "extend" if manifest.extend else "branch"
+            place, refusal = "extend" if manifest.extend else "branch", UnknownVideo
             problems += [
                 Problem(name, place, f"{problem.file!r}: {problem.message}", problem.hint) for problem in error.problems
             ]
         except SvidError as error:
             problems += error.problems
         if problems:
-            raise ManifestError(problems)
+            raise refusal(problems)
         return Request(name, data.decode("utf-8-sig"), manifest, pictures, base)
 
     def _base(self, manifest: Manifest) -> tuple[Reference | None, Parent | None]:
@@ -107,10 +107,12 @@ class Desk:
             settings = Settings.model_validate(settings_after(session, base.video, length - 1))
             return base, Parent(base.video.id, length, settings)
 
-    def _check_model(self, name: str) -> None:
-        from svid.wan.folder import read_summary
+    def _check_model(self, recipe: str, model: str) -> None:
+        from svid.wan.folder import check_base, read_summary
 
-        read_summary(weights_path(self.home.config.models[name].path, self.home.root))
+        path = weights_path(self.home.config.models[model].path, self.home.root)
+        read_summary(path)
+        check_base(path, self.recipes[recipe])
 
 
 def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:

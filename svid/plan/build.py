@@ -71,16 +71,24 @@ def build_plan(
     """
     settings = _settings(manifest, config, recipes, pictures, parent)
     recipe = recipes[settings.recipe]
-    problems = _misfits(manifest, settings, config, parent, file)
-    if settings.frames <= recipe.overlap and count(manifest) > (0 if parent else 1):
+    wanted = count(manifest, recipe.prompt_repeat)
+    problems = _misfits(manifest, settings, config, parent, file, wanted)
+    if recipe.base == "wan2.1-i2v" and settings.sampling.boundary > 0:
+        message = f"expected 0, as Wan 2.1 has one transformer for all steps, found {settings.sampling.boundary}"
+        problems.append(Problem(file, "sample.boundary", message, "leave it out"))
+    if settings.frames <= recipe.overlap and wanted > (0 if parent else 1):
         message = f"expected more than {recipe.overlap}, which every segment repeats of the one before it"
         problems.append(Problem(file, "frames", f"{message}, found {settings.frames}"))
+    needed = -(-wanted // recipe.prompt_repeat)
+    if len(manifest.prompts or ()) > needed:
+        message = f"expected at most {needed}, as {recipe.name} uses each for {recipe.prompt_repeat} segments"
+        problems.append(Problem(file, "prompts", f"{message}, found {len(manifest.prompts or ())}"))
     if problems:
         raise ManifestError(problems)
     start = parent.length if parent else 0
     cuts = {cut.segment: (place, cut) for place, cut in enumerate(manifest.cuts)}
     planned: list[Planned] = []
-    for number in range(1, count(manifest) + 1):
+    for number in range(1, wanted + 1):
         prompts = manifest.prompts or (settings.prompt,)
         turn = (number - 1) // recipe.prompt_repeat
         settings = settings.model_copy(update={"prompt": prompts[min(turn, len(prompts) - 1)]})
@@ -93,13 +101,20 @@ def build_plan(
     return Plan(recipe, settings, tuple(planned), start + len(planned))
 
 
-def count(manifest: Manifest) -> int:
-    """How many segments a manifest asks for."""
+def chosen(manifest: Manifest, config: Config, parent: Parent | None) -> tuple[str, str]:
+    """The names of the recipe and of the model: the manifest's, else those of the video it extends, else
+    svid.toml's."""
+    base = parent.settings if parent else config.defaults
+    return manifest.recipe or base.recipe, manifest.model or base.model
+
+
+def count(manifest: Manifest, repeat: int = 1) -> int:
+    """How many segments a manifest asks for, by a recipe that uses each prompt `repeat` times."""
     if manifest.segments is not None:
         return manifest.segments
     if manifest.branch is not None and not manifest.prompts:
         return 0
-    return len(manifest.prompts or ()) or 1
+    return len(manifest.prompts or ()) * repeat or 1
 
 
 def _planned(
@@ -129,8 +144,7 @@ def _settings(
 ) -> Settings:
     """What holds at the first new segment: the manifest, over the video it extends, over svid.toml, over the recipe."""
     base = parent.settings if parent else None
-    name = manifest.recipe or (base.recipe if base else config.defaults.recipe)
-    model = manifest.model or (base.model if base else config.defaults.model)
+    name, model = chosen(manifest, config, parent)
     recipe = recipes[name]
     values = _from_recipe(recipe, config, model)
     if base is not None:
@@ -176,7 +190,7 @@ def _from_recipe(recipe: Recipe, config: Config, model: str) -> dict[str, Any]:
             "guidance_low": recipe.guidance.low,
             "boundary": recipe.boundary,
         },
-        "loras": [{"name": lora, "high": 1.0, "low": 1.0} for lora in recipe.loras],
+        "loras": [lora.model_dump() for lora in recipe.loras],
         "options": {},
         "codec": "h264",
         "quality": None,
@@ -206,7 +220,9 @@ def _loras(manifest: Manifest, known: list[dict[str, Any]]) -> list[LoraStrength
     return list(chosen.values())
 
 
-def _misfits(manifest: Manifest, settings: Settings, config: Config, parent: Parent | None, file: str) -> list[Problem]:
+def _misfits(
+    manifest: Manifest, settings: Settings, config: Config, parent: Parent | None, file: str, wanted: int
+) -> list[Problem]:
     problems = []
     for key in ("width", "height", "fps"):
         if parent is not None and getattr(settings, key) != getattr(parent.settings, key):
@@ -232,8 +248,8 @@ def _misfits(manifest: Manifest, settings: Settings, config: Config, parent: Par
             message = "has no file for the high-noise expert, which is the one that a hard cut is made on"
             problems.append(Problem("svid.toml", f"loras.{name}", message))
     problems += [
-        Problem(file, f"cuts[{place}].segment", f"expected 1 to {count(manifest)}, found {cut.segment}")
+        Problem(file, f"cuts[{place}].segment", f"expected 1 to {wanted}, found {cut.segment}")
         for place, cut in enumerate(manifest.cuts)
-        if cut.segment > count(manifest)
+        if cut.segment > wanted
     ]
     return problems

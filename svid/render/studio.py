@@ -72,7 +72,7 @@ class Studio:
             name=name,
             video=video,
             recipe=plan.recipe,
-            model=self._source(settings.model),
+            model=self._source(settings.model, plan.recipe),
             fps=settings.fps,
             encoding=Encoding(settings.codec, settings.quality),
             options=self.options(settings.options),
@@ -82,11 +82,12 @@ class Studio:
         """Every plugin's options, its defaults where nothing is written."""
         return dict(build_options(written, self.plugins.option_models()))
 
-    def _source(self, name: str) -> ModelSource:
-        from svid.wan.folder import weights_files
+    def _source(self, name: str, recipe: Recipe) -> ModelSource:
+        from svid.wan.folder import check_base, weights_files
 
         path = weights_path(self.config.models[name].path, self.home.root)
         files = weights_files(path)
+        check_base(path, recipe)  # an extension of what was in the queue is planned here first
         if not files:
             raise WeightsError(Problem(str(path), "", "expected a model folder in diffusers layout"))
         digests = {file.relative_to(path).as_posix(): self.file_digest(file) for file in files}

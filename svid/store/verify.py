@@ -47,6 +47,9 @@ def _check_segment(session: Session, segment: Segment) -> Problem | None:
     found = segment_id(key, segment.latents, segment.tail)
     if found != segment.id:
         return Problem(name, "id", f"its ask and blobs hash to {found[:12]}")
+    for column in ("seed", "frames", "width", "height", "overlap", "tail_trim"):
+        if str(getattr(segment, column)) != str(segment.ask[column]):
+            return Problem(name, column, f"expected {segment.ask[column]}, found {getattr(segment, column)}")
     if segment.parent_id != segment.ask["parent"]:
         return Problem(name, "parent", f"expected {segment.ask['parent']}, found {segment.parent_id}")
     if segment.parent_id is not None and session.get(Segment, segment.parent_id) is None:

@@ -28,12 +28,19 @@ def grey_padded(frames: torch.Tensor, length: int) -> torch.Tensor:
 
     Source: WAN22 wan/image2video.py:319, V1 svi_video.py:336-338.
     """
-    if frames.shape[0] > length:
-        raise _too_many("motion_frames", f"at most {length} frames", frames.shape[0])
-    given = to_pixels(frames)
+    given = to_pixels(_fitting(frames, length))
     padded = given.new_zeros(1, 3, length, *given.shape[3:])
     padded[:, :, : given.shape[2]] = given
     return padded
+
+
+def reference_padded(frames: torch.Tensor, reference: torch.Tensor, length: int) -> torch.Tensor:
+    """uint8 frames [n, H, W, 3], then copies of `reference` [H, W, 3] up to `length`: [1, 3, length, H, W] fp32.
+
+    Source: V1 svi_video.py:336-347 with ref_pad_num -1, V22 wan_video_svi.py:454-480.
+    """
+    copies = reference[None].expand(length - _fitting(frames, length).shape[0], *reference.shape)
+    return to_pixels(torch.cat([frames, copies]))
 
 
 def pro_latents(anchor: torch.Tensor, motion: torch.Tensor | None, latents: int) -> torch.Tensor:
@@ -55,6 +62,12 @@ def masked(latents: torch.Tensor) -> torch.Tensor:
     """`latents` [1, 16, T, h, w] behind the first-frame mask: y, [1, 20, T, h, w]."""
     mask = first_frame_mask(latents.shape[2], *latents.shape[3:])
     return torch.cat([mask.to(latents), latents], dim=1)
+
+
+def _fitting(frames: torch.Tensor, length: int) -> torch.Tensor:
+    if frames.shape[0] > length:
+        raise _too_many("motion_frames", f"at most {length} frames", frames.shape[0])
+    return frames
 
 
 def _too_many(where: str, expected: str, found: int) -> Refused:

@@ -1,8 +1,9 @@
-"""A Wan 2.2 I2V model folder in diffusers layout: what is in it, whether it is sound, which files are its identity.
+"""A Wan I2V model folder in diffusers layout: what is in it, whether it is sound, which files are its identity.
 
 Nothing here imports torch, except `load_folder` while it runs, so the command line can describe a folder at once.
-Layout: `transformer/` is the high-noise expert, `transformer_2/` the low-noise one, as Wan-AI's own repositories have
-it; `vae/`, `text_encoder/`, `tokenizer/`. The scheduler of a folder is not read: a recipe brings its own.
+Layout, as Wan-AI's own repositories have it: `transformer/`, `vae/`, `text_encoder/`, `tokenizer/`. In Wan 2.2
+`transformer/` is the high-noise expert and `transformer_2/` the low-noise one; Wan 2.1 has one transformer, and
+`image_encoder/` with `image_processor/`. The scheduler of a folder is not read: a recipe brings its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from svid.api import Base, Recipe
 from svid.errors import Problem, WeightsError
 from svid.wan.headers import PICKLE_SUFFIXES, read_header
 
@@ -26,17 +28,29 @@ STEMS = {
     "transformer_2": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
+    "image_encoder": "model",
 }
+COMPONENTS: Mapping[Base, tuple[str, ...]] = {
+    "wan2.1-i2v": ("transformer", "vae", "text_encoder", "image_encoder"),
+    "wan2.2-i2v": ("transformer", "transformer_2", "vae", "text_encoder"),
+}
+TITLES: Mapping[Base, str] = {"wan2.1-i2v": "Wan 2.1 I2V", "wan2.2-i2v": "Wan 2.2 I2V"}
+PROCESSOR = ("image_processor", "preprocessor_config.json")
 TOKENIZER_SUFFIXES = (".json", ".model", ".txt")
 FLOATS = ("F32", "F16", "BF16")
-LAYOUT = "a Wan 2.2 I2V folder has transformer, transformer_2, vae, text_encoder and tokenizer"
-_EXPERT = (
+LAYOUT = (
+    "a Wan 2.2 I2V folder has transformer, transformer_2, vae, text_encoder and tokenizer; a Wan 2.1 I2V folder has "
+    "image_encoder and image_processor instead of transformer_2"
+)
+Expected = tuple[tuple[str, Any, Any, str], ...]
+_TRANSFORMER: Expected = (
     ("_class_name", None, "WanTransformer3DModel", ""),
     ("in_channels", 16, 36, "16 latent, 4 mask and 16 image channels: only image-to-video models have them"),
     ("out_channels", 16, 16, ""),
-    ("image_dim", None, None, "a model with an image encoder is Wan 2.1"),
+    ("pos_embed_seq_len", None, None, "a model of first and last frames, which svid has no recipe for"),
 )
-EXPECTED: Mapping[str, tuple[tuple[str, Any, Any, str], ...]] = {
+_EXPERT: Expected = (*_TRANSFORMER, ("image_dim", None, None, "a model with an image encoder is Wan 2.1"))
+EXPECTED: Mapping[str, Expected] = {
     "transformer": _EXPERT,
     "transformer_2": _EXPERT,
     "vae": (
@@ -45,8 +59,14 @@ EXPECTED: Mapping[str, tuple[tuple[str, Any, Any, str], ...]] = {
         ("patch_size", None, None, "a VAE with patches is that of Wan 2.2 TI2V-5B"),
     ),
     "text_encoder": (("model_type", None, "umt5", ""),),
+    "image_encoder": (
+        ("model_type", None, "clip_vision_model", ""),
+        ("image_size", 224, 224, "Wan 2.1 attends to 257 image tokens"),
+        ("patch_size", 32, 14, "Wan 2.1 attends to 257 image tokens"),
+    ),
 }
-"""Per component: key, its default where the file leaves it out, what Wan 2.2 I2V has, a hint."""
+"""Per component: key, its default where the file leaves it out, what Wan I2V has, a hint. In a Wan 2.1 folder
+`transformer` is checked against _TRANSFORMER."""
 
 T = TypeVar("T")
 
@@ -66,6 +86,7 @@ class FolderSummary:
     """What a model folder holds. `dim` and `layers` are those of each expert."""
 
     path: Path
+    base: Base
     components: Mapping[str, ComponentSummary]
     dim: int
     layers: int
@@ -89,8 +110,29 @@ def is_wan_folder(path: Path) -> bool:
     return False
 
 
+def read_base(path: Path) -> Base:
+    """Which Wan the folder `path` is. One transformer that wants a picture embedded, or an image encoder beside one, is
+    2.1; everything else is taken for 2.2, broken or not."""
+    if (path / "transformer_2").is_dir():
+        return "wan2.2-i2v"
+    try:
+        config = json.loads((path / "transformer" / "config.json").read_bytes())
+    except (OSError, ValueError):
+        config = None
+    wants_picture = isinstance(config, dict) and config.get("image_dim") is not None
+    return "wan2.1-i2v" if wants_picture or (path / "image_encoder").is_dir() else "wan2.2-i2v"
+
+
+def check_base(path: Path, recipe: Recipe) -> None:
+    """Raises WeightsError where `recipe` is for another Wan than the one in the folder `path`."""
+    found = read_base(path)
+    if found != recipe.base:
+        message = f"expected {TITLES[recipe.base]}, which the recipe {recipe.name} is for, found {TITLES[found]}"
+        raise WeightsError(Problem(path.name, "", message, "name another model or another recipe"))
+
+
 def read_summary(path: Path) -> FolderSummary:
-    """Describe the Wan 2.2 I2V folder `path` from its JSON files and safetensors headers.
+    """Describe the Wan I2V folder `path` from its JSON files and safetensors headers.
 
     Raises:
         WeightsError: every missing part, pickle, broken header, missing shard and wrong dimension, all at once.
@@ -100,30 +142,40 @@ def read_summary(path: Path) -> FolderSummary:
         raise WeightsError(Problem(path.name, "", f"expected a model folder in diffusers layout, found {found}"))
     problems: list[Problem] = []
     components = {}
-    for name in STEMS:
+    base = read_base(path)
+    for name in COMPONENTS[base]:
         component = _gather(problems, _read_component, path, name)
         if component is not None:
             components[name] = component
     _gather(problems, _tokenizer_files, path)
-    problems += _check_dimensions(path, {name: component.config for name, component in components.items()})
+    if base == "wan2.1-i2v":
+        _gather(problems, _read_json, path, *PROCESSOR)
+    configs = {name: component.config for name, component in components.items()}
+    problems += _check_dimensions(path, base, configs) + _compare(path, configs)
     if problems:
         raise WeightsError(problems)
     expert = components["transformer"].config
     dim = _number(expert, "num_attention_heads", 40) * _number(expert, "attention_head_dim", 128)
-    return FolderSummary(path, components, dim, _number(expert, "num_layers", 40), _number(expert, "text_dim", 4096))
+    layers, text_dim = _number(expert, "num_layers", 40), _number(expert, "text_dim", 4096)
+    return FolderSummary(path, base, components, dim, layers, text_dim)
 
 
 def weights_files(path: Path) -> list[Path]:
-    """The files whose digests identify the model, sorted: the safetensors that are loaded, `config.json`s, tokenizer.
+    """The files whose digests identify the model, sorted: the safetensors that are loaded, `config.json`s, tokenizer,
+    and how an image encoder's input is normalized.
 
     Raises:
         WeightsError: as `read_summary` does for files that are missing; contents are not looked at.
     """
     problems: list[Problem] = []
     files = list(_gather(problems, _tokenizer_files, path) or [])
-    for name in STEMS:
+    base = read_base(path)
+    for name in COMPONENTS[base]:
         files += _gather(problems, _weights_of, path, name) or []
         files.append(path / name / "config.json")
+    if base == "wan2.1-i2v":
+        _gather(problems, _read_json, path, *PROCESSOR)
+        files.append(path.joinpath(*PROCESSOR))
     if problems:
         raise WeightsError(problems)
     return sorted(files)
@@ -198,7 +250,9 @@ def _weights_of(root: Path, name: str) -> list[Path]:
     pickles = sorted(file.name for file in folder.glob("*") if file.suffix in PICKLE_SUFFIXES)
     if pickles:
         message = f"expected {single.name}, found the pickle {pickles[0]}, which could run code"
-        raise WeightsError(Problem(_label(root, name), "", message, "convert it with `svid models convert`"))
+        raise WeightsError(
+            Problem(_label(root, name), "", message, "convert it to safetensors first, with a tool that you trust")
+        )
     raise WeightsError(Problem(_label(root, name), "", f"expected {single.name}, found no weights", LAYOUT))
 
 
@@ -234,28 +288,36 @@ def _number(config: Mapping[str, Any], key: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def _check_dimensions(root: Path, configs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """Compare what the configurations say with Wan 2.2 I2V A14B (WAN22 wan/configs/wan_i2v_A14B.py)."""
+def _check_dimensions(root: Path, base: Base, configs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Compare what the configurations say with Wan I2V (WAN22 wan/configs/wan_i2v_A14B.py, WAN21 wan_i2v_14B.py)."""
     problems = []
     for name, config in configs.items():
-        for key, default, expected, hint in EXPECTED[name]:
+        one = name == "transformer" and base == "wan2.1-i2v"
+        for key, default, expected, hint in _TRANSFORMER if one else EXPECTED[name]:
             found = config.get(key, default)
             if found != expected:
                 message = f"expected {json.dumps(expected)}, found {json.dumps(found)}"
                 problems.append(Problem(_label(root, name, "config.json"), key, message, hint))
-    return problems + _compare_experts(root, configs)
+    return problems
 
 
-def _compare_experts(root: Path, configs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+def _compare(root: Path, configs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Where two components must agree: both experts with each other, the encoders with the transformer."""
     high, low = configs.get("transformer"), configs.get("transformer_2")
-    text = configs.get("text_encoder")
     problems = []
     if high is not None and low is not None:
         for key in ("num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "text_dim"):
             if high.get(key) != low.get(key):
                 message = f"expected {high.get(key)} as in transformer/, found {low.get(key)}"
                 problems.append(Problem(_label(root, "transformer_2", "config.json"), key, message))
-    if high is not None and text is not None and text.get("d_model") != high.get("text_dim", 4096):
-        message = f"expected the transformer's text_dim {high.get('text_dim', 4096)}, found {text.get('d_model')}"
-        problems.append(Problem(_label(root, "text_encoder", "config.json"), "d_model", message))
+    pairs = (
+        ("text_encoder", "d_model", None, "text_dim", 4096),
+        ("image_encoder", "hidden_size", 768, "image_dim", None),
+    )
+    for name, key, default, wanted, usual in pairs:
+        encoder = configs.get(name)
+        if high is None or encoder is None or encoder.get(key, default) == high.get(wanted, usual):
+            continue
+        message = f"expected the transformer's {wanted} {high.get(wanted, usual)}, found {encoder.get(key, default)}"
+        problems.append(Problem(_label(root, name, "config.json"), key, message))
     return problems

@@ -64,7 +64,7 @@ def _header_length(start: bytes, name: str, error: type[Refused]) -> int:
         return length
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         message = "expected a safetensors file, found a pickle, which could run code"
-        raise error(Problem(name, "", message, "convert it with `svid models convert`"))
+        raise error(Problem(name, "", message, "convert it to safetensors first, with a tool that you trust"))
     found = "an empty file" if not start else "something else"
     raise error(Problem(name, "header", f"expected a safetensors file, found {found}", REBUILD))
 

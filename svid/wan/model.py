@@ -1,4 +1,4 @@
-"""A loaded Wan 2.2 image-to-video model, as the stages hand it around."""
+"""A loaded Wan image-to-video model, as the stages hand it around."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ class Encoder(Protocol):
         ...
 
 
+class ImageEmbedder(Protocol):
+    """Turns a picture into what Wan 2.1 attends to beside the prompt."""
+
+    def embed(self, picture: torch.Tensor) -> torch.Tensor:
+        """uint8 [H, W, 3] to [1, 257, D] fp32 on the CPU."""
+        ...
+
+
 class AnchorCache:
     """The latents of the last few anchors, by (digest of the pixels, width, height). A video has one or two of them."""
 
@@ -48,7 +56,10 @@ class AnchorCache:
 
 @dataclass
 class WanModel:
-    """Both experts, the VAE and the text encoder, in eval mode on one device.
+    """The experts, the VAE and the encoders, in eval mode on one device.
+
+    Wan 2.2 has two experts and no image encoder. The one transformer of Wan 2.1 is the "high" expert, and `image` is
+    its image encoder.
 
     `dtype` is what the experts' inputs are cast to (fp32 on a CPU, bf16 on CUDA); latents between them stay fp32.
     `digests` are those of the files the weights came from, as `ModelSource.digests` has them.
@@ -61,3 +72,4 @@ class WanModel:
     dtype: torch.dtype
     digests: Mapping[str, str] = field(default_factory=dict)
     anchors: AnchorCache = field(default_factory=AnchorCache)
+    image: ImageEmbedder | None = None

@@ -6,3 +6,11 @@ NEGATIVE_ZH = (
     "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
 """Wan's own negative prompt (WAN22 wan/configs/shared_config.py:19), which the SVI authors use with Wan 2.2."""
+
+NEGATIVE_EN = (
+    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
+    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, "
+    "poorly drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, "
+    "messy background, three legs, many people in the background, walking backwards"
+)
+"""The same in English, as the SVI authors use it with Wan 2.1 (V1 test_svi.py:236)."""

@@ -48,11 +48,18 @@ def denoise(
     """Denoise `noise` [1, 16, T, h, w] and return the latents, fp32 on the CPU, of the same shape.
 
     `cond` and `uncond` are [1, 512, D]; `uncond` may be None where every guidance is 1. The experts see
-    cat(latents 16, mask 4, image latents 16), in that order, cast to the model's dtype; latents, velocities and the
-    scheduler stay fp32. What `progress` raises passes through.
+    cat(latents 16, mask 4, image latents 16), in that order, cast to the model's dtype, and Wan 2.1 the embedded
+    picture; latents, velocities and the scheduler stay fp32. What `progress` raises passes through.
+
+    Raises:
+        Refused: no `uncond` where guidance needs it, or a conditioning without a picture for Wan 2.1.
     """
     if uncond is None and needs_negative(sampling.guidance):
         raise Refused(Problem("the segment", "negative", "expected an embedding, as guidance is not 1, found none"))
+    picture = conditioning.image_embeds
+    if model.image is not None and picture is None:
+        raise Refused(Problem("the segment", "conditioning", "expected an embedded picture for Wan 2.1, found none"))
+    given = {} if picture is None else {"encoder_hidden_states_image": picture.to(model.device, model.dtype)}
     y = conditioning.y.to(model.device, model.dtype)
     prompts = {True: cond.to(model.device, model.dtype)}
     if uncond is not None:
@@ -64,16 +71,19 @@ def denoise(
     for step, (timestep, name) in enumerate(zip(scheduler.timesteps, experts, strict=True), start=1):
         inputs = torch.cat([latents.to(model.dtype), y], dim=1)
         scale = sampling.guidance[name]
-        velocity = _velocity(model.experts[name], inputs, timestep, prompts[True])
+        velocity = _velocity(model.experts[name], inputs, timestep, prompts[True], given)
         if scale != 1:
-            velocity = guided(velocity, _velocity(model.experts[name], inputs, timestep, prompts[False]), scale)
+            negative = _velocity(model.experts[name], inputs, timestep, prompts[False], given)
+            velocity = guided(velocity, negative, scale)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False, **extra)[0]
         progress(step, steps)
     return latents.cpu()
 
 
-def _velocity(expert: Any, inputs: torch.Tensor, timestep: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+def _velocity(
+    expert: Any, inputs: torch.Tensor, timestep: torch.Tensor, prompt: torch.Tensor, given: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
     # The timestep stays fp32: V22 rounds it to bf16, which turns 937.5 into 936.
     time = timestep.to(inputs.device, torch.float32).expand(inputs.shape[0])
-    velocity: torch.Tensor = expert(inputs, time, prompt, return_dict=False)[0]
+    velocity: torch.Tensor = expert(inputs, time, prompt, **given, return_dict=False)[0]
     return velocity.float()

@@ -359,7 +359,8 @@ def test_recipes_and_schema(home: Home) -> None:
     assert {"svi-2.0-pro", "i2v"} <= names
     assert all(line.split(":")[0] in names for line in run(home, "recipes").stdout.splitlines())
     (pro,) = data(home, "recipes", "svi-2.0-pro")
-    assert (pro["motion_latents"], pro["boundary"], pro["loras"]) == (1, 0.875, ["svi-2.0-pro"])
+    assert (pro["motion_latents"], pro["boundary"]) == (1, 0.875)
+    assert "svi-2.0-pro" in json.dumps(pro["loras"])
     assert "motion_latents: 1" in run(home, "recipes", "svi-2.0-pro").stdout
     assert "known: " in run(home, "recipes", "svi", code=4).stderr
     schema = json.loads(run(home, "schema").stdout)

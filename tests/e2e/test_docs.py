@@ -3,9 +3,11 @@ link leads somewhere, and the schema is the one of today."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from click.testing import CliRunner
 
 import svid
 from svid.cli import main
-from svid.home import bundled_dir
+from svid.cli.open import desk_of
+from svid.home import Home, bundled_dir
 from svid.plan.show import plan_as_dict
 from svid.plugin.check import HOOKS
 from svid.workbench import Workbench
@@ -64,16 +67,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     (root / "plugins/warm.py").write_text(readme_plugin())
     for name in ("harbour.png", "gull.png"):
         (root / "watch/inbox" / name).write_bytes((root / "watch/examples" / name).read_bytes())
-    made = bench_again(root)
+    home = Home(root)
+    made = Workbench(home, desk_of(home))
     made.run(new("harbour at dawn", "boats", "gulls", "sun"))
     return made
-
-
-def bench_again(root: Path) -> Workbench:
-    from svid.cli.open import desk_of
-    from svid.home import Home
-
-    return Workbench(Home(root), desk_of(Home(root)))
 
 
 # Manifests
@@ -85,7 +82,7 @@ def test_there_are_manifests_to_try() -> None:
     assert len(EXAMPLES) >= 5
 
 
-@pytest.mark.parametrize("text", blocks("toml"))
+@pytest.mark.parametrize("text", [*blocks("toml")])
 def test_every_manifest_of_the_pages_is_accepted(bench: Workbench, text: str) -> None:
     request = bench.desk.understand(text.encode(), "block.toml", bench.home.inbox)
     plan = plan_as_dict(bench.desk, request)
@@ -105,8 +102,6 @@ def test_every_example_is_planned_where_it_lies(bench: Workbench, file: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cut.toml", "extend.toml", "branch.toml"])
 def test_the_examples_render(bench: Workbench, name: str) -> None:
-    import tomllib
-
     manifest = tomllib.loads((bench.home.watch / "examples" / name).read_text())
     tiny = {"frames": 9, "width": 32, "height": 32, "sample": {"steps": 1}} if "image" in manifest else {}
     if "extend" in manifest:
@@ -143,7 +138,8 @@ def test_the_readmes_plugin_is_listed_and_has_its_options_in_the_schema(bench: W
     listed = runner.invoke(main, [*home, "plugins"]).stdout
     assert re.search(r"^ *warm +home", listed, re.MULTILINE), listed
     schema = json.loads(runner.invoke(main, [*home, "schema"]).stdout)
-    assert "levels" in json.dumps(schema["properties"]["options"])
+    assert "warm" in schema["properties"]["options"]["properties"]
+    assert any("levels" in table.get("properties", {}) for table in schema["$defs"].values())
 
 
 # Commands
@@ -153,28 +149,28 @@ WORDS = re.compile(r"^(?:[A-Z_]+=\S+ +)*svid +(?!toml\b)")
 
 
 def commands() -> Iterator[Any]:
-    """Every line with a svid command in a block of code, indented or fenced, and every `svid ...` in a sentence."""
+    """Every line with a svid command in a block of code, indented or fenced, and every `svid ...` in a sentence, which
+    may leave out arguments."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         fences = "".join(found[2] for found in FENCED.finditer(text) if found[1] in ("", "sh", "bash", "console"))
         rest = FENCED.sub("", text)
         lines = [line.strip() for line in rest.splitlines() if line.startswith("    ")]
         lines += [line.strip().removeprefix("$ ") for line in fences.splitlines()]
-        lines += re.findall(r"`(svid [a-z][^`\n]*)`", rest)
         lines += [f"svid {found}" for line in lines for found in re.findall(r"&& svid (.*)", line)]
-        for line in dict.fromkeys(lines):
+        said = re.findall(r"`(svid [a-z][^`\n]*)`", rest)
+        for line, whole in {**dict.fromkeys(said, False), **dict.fromkeys(lines, True)}.items():
             if WORDS.match(line):
-                yield pytest.param(line.split(" && ")[0], id=f"{shown(page)}: {line[:60]}")
+                yield pytest.param(line.split(" && ")[0], whole, id=f"{shown(page)}: {line[:60]}")
 
 
-def parsed(line: str) -> click.Command:
+def parsed(line: str, *, whole: bool = True) -> click.Command:
     """The command of a line, having checked its options and arguments. Nothing is run."""
     words = shlex.split(WORDS.sub("", line), comments=True)
     context = click.Context(main, info_name="svid")
     command: click.Command = main
     while isinstance(command, click.Group):
-        options = command.make_parser(context).parse_args(words)[0]
-        del options
+        command.make_parser(context).parse_args(list(words))
         name, *words = words
         found = command.get_command(context, name)
         assert found is not None, f"there is no command {name}"
@@ -184,15 +180,17 @@ def parsed(line: str) -> click.Command:
     given, left, _ = command.make_parser(context).parse_args(words)
     assert left == [], f"too many arguments: {left}"
     for parameter in command.params:
-        if isinstance(parameter, click.Argument) and parameter.required:
+        if isinstance(parameter, click.Argument) and parameter.required and whole:
             assert isinstance(given.get(str(parameter.name)), str), f"{parameter.name} is missing"
     return command
 
 
-@pytest.mark.parametrize("line", commands())
-def test_every_command_of_the_pages_exists(bench: Workbench, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("line", "whole"), [*commands()])
+def test_every_command_of_the_pages_exists(
+    bench: Workbench, line: str, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SVID_HOME", str(bench.home.root))
-    parsed(line)
+    parsed(line, whole=whole)
 
 
 def test_the_check_of_commands_can_fail() -> None:
@@ -242,8 +240,6 @@ def test_the_schema_file_is_what_svid_schema_prints_in_a_new_home(tmp_path: Path
 
 
 def test_the_page_on_plugins_has_every_hook_with_its_arguments() -> None:
-    import inspect
-
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     for name, hook in HOOKS.items():
         assert f"`{name}({', '.join(inspect.signature(hook).parameters)})`" in page

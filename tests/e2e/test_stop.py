@@ -20,7 +20,7 @@ from tests.e2e.tools import drop, ends, frames_of, killed_at_last, new, rows, st
 pytestmark = pytest.mark.slow
 
 SEGMENTS = 3
-STEPS = 400
+STEPS = 250
 """A segment takes seconds, so that the database, which hears of progress once a second, hears of each."""
 
 

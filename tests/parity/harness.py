@@ -43,6 +43,16 @@ from svid.wan.text import zero_padded
 HERE = Path(__file__).resolve().parent
 ROOT = Path(os.environ.get("SVID_PARITY_CASES", HERE / "data"))
 PLUGINS = HERE.parents[1] / "plugins"
+SERVED = {
+    "i2v": ("i2v", "i2v"),
+    "svi-film": ("svi_film", "svi-film"),
+    "svi-shot": ("svi_shot", "svi-shot"),
+    "svi-tom": ("svi_tom", "svi-tom"),
+    "svi-2.0-wan21": ("svi_20", "svi-2.0-wan21"),
+    "svi-2.0": ("svi_20", "svi-2.0-wan22"),
+    "svi-2.0-pro": ("svi_pro", "svi-2.0-pro"),
+}
+"""Per variant of the recordings, the plugin and the recipe that serve it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,22 @@ class StandInText:
         return zero_padded(self._rows[prompt], self._rows[prompt].shape[1])
 
 
+class StandInImage:
+    """The fixtures' stand-in for CLIP: U V + m b, m the mean of the picture in [-1, 1]."""
+
+    def __init__(self, path: Path) -> None:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        self._fixed, self._b = weights["U"] @ weights["V"], weights["b"]
+        self.seen: list[torch.Tensor] = []
+
+    def embed(self, picture: torch.Tensor) -> torch.Tensor:
+        self.seen.append(picture)
+        return self.of_mean((picture.float() * (2 / 255) - 1).mean())
+
+    def of_mean(self, mean: torch.Tensor | float) -> torch.Tensor:
+        return (self._fixed + mean * self._b)[None]
+
+
 def _built(kind: Any, relative: str, convert: Any) -> Any:
     configs = json.loads((ROOT / "weights" / "diffusers_configs.json").read_text())
     config = configs[Path(relative).name]
@@ -121,35 +147,54 @@ def vae(relative: str) -> Any:
 def model(case: Case) -> WanModel:
     """The case's weights as svid's model; an expert that the case does without is left out."""
     weights = case.spec["weights"]
+    files = {"high": weights.get("transformer_high", weights.get("transformer")), "low": weights.get("transformer_low")}
     return WanModel(
-        experts={
-            expert: transformer(weights[f"transformer_{expert}"])
-            for expert in ("high", "low")
-            if f"transformer_{expert}" in weights
-        },
+        experts={expert: transformer(file) for expert, file in files.items() if file},
         vae=vae(weights["vae"]),
         text=StandInText(ROOT / weights["text_embeds"]) if "text_embeds" in weights else None,
         device=torch.device("cpu"),
         dtype=torch.float32,
+        image=StandInImage(ROOT / weights["clip_stub"]) if "clip_stub" in weights else None,
     )
 
 
+def videos() -> list[Case]:
+    """The recorded videos that svid has a recipe for. It repeats no first image and marks the first latent only."""
+    return [
+        case
+        for case in cases("video")
+        if case.spec["variant"] in SERVED
+        and not case.params.get("repeat_first_clip")
+        and case.params["mask_kept_pixel_frames"] == 1
+    ]
+
+
+def recipe(variant: str) -> Recipe:
+    """The recipe that serves a recorded variant."""
+    file, name = SERVED[variant]
+    return next(one for one in plugin(file).svid_recipes() if one.name == name)
+
+
 def job(variant: str) -> Job:
-    recipe = Recipe(name=variant, variant=variant, title="parity", source="parity")
-    return Job("j", "parity", "v", recipe, ModelSource("fixture", ROOT, {}, "float32"), 15, Encoding())
+    return Job("j", "parity", "v", recipe(variant), ModelSource("fixture", ROOT, {}, "float32"), 15, Encoding())
 
 
 def picture(path: Path) -> Picture:
     return Picture(path, "0" * 64, str(path))
 
 
+MOTION = {"motion_latents": "motion_latent", "motion_frames": "motion_frames"}
+
+
 def segment(case: Case, index: int) -> Segment:
     """Clip `index` of a recorded video as a segment."""
     p, loras = case.params, []
     for entry in case.spec["weights"].get("loras", []):
-        target = entry["target"]
+        target = {"transformer": "high"}.get(entry["target"], entry["target"])
         loras.append(Lora(entry["file"], {target: ROOT / entry["file"]}, {target: ""}, {target: entry["scale"]}))
     image = picture(case.folder / case.spec["images"]["reference"])
+    handed_on = {key: p.get(f"num_{name}", 0) for key, name in MOTION.items()}
+    rule = recipe(case.spec["variant"]).model_copy(update=handed_on)
     return Segment(
         index=index,
         prompt=p["prompts"][index],
@@ -160,15 +205,16 @@ def segment(case: Case, index: int) -> Segment:
         height=p["height"],
         anchor=image,
         image=image if index == 0 else None,
-        motion_latents=p["num_motion_latent"],
-        motion_frames=0,
-        overlap=p["trim"]["frames"] if index else 0,
+        **handed_on,
+        overlap=rule.overlap if index and rule.trim == "head" else 0,
+        tail_trim=rule.overlap if rule.trim == "tail" else 0,
+        pad=p["pad"],
         sampling=Sampling(
             "euler",
             p["num_inference_steps"],
             p["shift"],
             Guidance(high=p["guidance_scale"], low=p["guidance_scale"]).model_dump(),
-            p["boundary"],
+            p.get("boundary", 0.0),
         ),
         loras=tuple(loras),
     )
@@ -186,8 +232,9 @@ class Rendered:
 
 def render(case: Case, wan: WanModel, index: int, carry: Carry | None, monkeypatch: Any) -> Rendered:
     """One segment through the hooks, in the chain's order, recording the latents after every step."""
-    work, clip = job("svi-2.0-pro"), segment(case, index)
-    conditioning: Conditioning = plugin("svi_pro").svid_build_conditioning(work, wan, clip, carry)
+    work, clip = job(case.spec["variant"]), segment(case, index)
+    builder = plugin(SERVED[case.spec["variant"]][0])
+    conditioning: Conditioning = builder.svid_build_conditioning(work, wan, clip, carry)
     out = Rendered(conditioning.y)
     make = schedule.make_scheduler
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -142,6 +143,17 @@ def test_files_of_a_dead_daemon_are_adopted_and_those_of_a_living_one_are_not(ho
     found = list(adopt(home.claimed, "me", alive=lambda worker: worker == "alive", has_job=lambda name: False))
     assert sorted(one.name for one in found) == ["dead.toml", "me.toml"]
     assert all(one.path.name.startswith("me.") for one in found)
+
+
+def test_files_are_accepted_in_the_order_of_their_claims_also_past_the_tenth(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svid.inbox.claim._numbers", itertools.count(5))
+    names = [f"{letter}.toml" for letter in "zyxwvutsrqponmlkjihgfedcba"]
+    for name in names:
+        (home.inbox / name).write_text("x = 1")
+        claim(home.inbox / name, home.claimed, "me")
+    assert [one.name for one in adopt(home.claimed, "me", lambda _: True, lambda _: False)] == names
 
 
 def test_a_file_that_has_a_job_keeps_the_name_by_which_the_job_knows_it(home: Home) -> None:

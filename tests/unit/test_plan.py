@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from svid.api import Guidance, Recipe
+from svid.api import Guidance, Recipe, RecipeLora
 from svid.config import Config
 from svid.errors import ManifestError
 from svid.manifest.model import Manifest
@@ -64,6 +64,35 @@ def test_the_last_prompt_repeats_and_seeds_follow_the_authors_rule() -> None:
     plan = plan_of(prompts=["one", "two"], segments=4, seed=7)
     assert [one.settings.prompt for one in plan.segments] == ["one", "two", "two", "two"]
     assert [one.seed for one in plan.segments] == [7, 49, 91, 133]
+
+
+def test_a_recipe_may_use_each_prompt_for_several_segments() -> None:
+    twice = PRO.model_copy(update={"prompt_repeat": 2})
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one", "two"]})
+    plan = build_plan(manifest, CONFIG, {twice.name: twice}, PICTURES)
+    assert [one.settings.prompt for one in plan.segments] == ["one", "one", "two", "two"]
+    few = Manifest.model_validate({"image": "a.png", "prompts": ["one", "two"], "segments": 2})
+    with pytest.raises(ManifestError, match="prompts: expected at most 1, as svi-2.0-pro uses each for 2 segments"):
+        build_plan(few, CONFIG, {twice.name: twice}, PICTURES)
+
+
+def test_a_recipe_s_loras_come_at_its_strengths() -> None:
+    fast = RecipeLora(name="fast", high=0.5)
+    recipe = Recipe.model_validate({**PRO.model_dump(), "loras": (fast, "svi-2.0-pro")})
+    assert recipe.loras == (fast, RecipeLora(name="svi-2.0-pro", high=1.0, low=1.0))
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"]})
+    (segment,) = build_plan(manifest, CONFIG, {recipe.name: recipe}, PICTURES).segments
+    strengths = [(lora.name, lora.high, lora.low) for lora in segment.settings.loras]
+    assert strengths == [("fast", 0.5, 1.0), ("svi-2.0-pro", 1.0, 1.0)]
+
+
+def test_one_transformer_takes_no_boundary() -> None:
+    one = Recipe(name="i2v", variant="i2v", title="", source="", base="wan2.1-i2v", boundary=0.0)
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"], "recipe": "i2v"})
+    assert build_plan(manifest, CONFIG, {"i2v": one}, PICTURES).settings.sampling.boundary == 0
+    more = manifest.model_copy(update={"sample": manifest.sample.model_copy(update={"boundary": 0.9})})
+    with pytest.raises(ManifestError, match="sample.boundary: expected 0, as Wan 2.1 has one transformer"):
+        build_plan(more, CONFIG, {"i2v": one}, PICTURES)
 
 
 def test_seeds_stay_within_what_a_generator_takes() -> None:

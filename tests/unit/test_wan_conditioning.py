@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from svid.errors import Refused
-from svid.wan.conditioning import first_frame_mask, grey_padded, masked, pro_latents, to_pixels
+from svid.wan.conditioning import first_frame_mask, grey_padded, masked, pro_latents, reference_padded, to_pixels
 
 
 @pytest.mark.parametrize(("latents", "height", "width"), [(21, 60, 104), (1, 2, 4), (5, 8, 8)])
@@ -40,6 +40,17 @@ def test_grey_padding_is_zero_in_pixels():
     assert padded[:, :, :2].gt(0.99).all()
     with pytest.raises(Refused, match="motion_frames"):
         grey_padded(torch.zeros(9, 8, 8, 3, dtype=torch.uint8), 5)
+
+
+def test_reference_padding_is_copies_of_the_reference():
+    frames, reference = torch.full((2, 8, 8, 3), 255, dtype=torch.uint8), torch.zeros(8, 8, 3, dtype=torch.uint8)
+    padded = reference_padded(frames, reference, 9)
+    assert padded.shape == (1, 3, 9, 8, 8)
+    assert padded[:, :, :2].gt(0.99).all()
+    assert padded[:, :, 2:].eq(-1).all()
+    assert torch.equal(reference_padded(frames, reference, 2), to_pixels(frames))
+    with pytest.raises(Refused, match="motion_frames"):
+        reference_padded(frames, reference, 1)
 
 
 def test_pro_latents_are_anchor_motion_zeros():

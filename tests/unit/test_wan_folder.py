@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import svid
+from svid.api import Recipe
 from svid.errors import WeightsError
-from svid.wan.folder import is_wan_folder, load_folder, read_summary, weights_files
+from svid.wan.folder import check_base, is_wan_folder, load_folder, read_summary, weights_files
 
 MINI = Path(svid.__file__).parent / "embedded" / "wan22-mini"
+MINI_21 = MINI.with_name("wan21-mini")
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -43,6 +45,50 @@ def test_summary_of_a_sound_folder():
     assert summary.nbytes == 2 * sum(part.parameters for part in summary.components.values())
     assert is_wan_folder(MINI)
     assert not is_wan_folder(MINI / "vae")
+
+
+def test_a_folder_of_wan_21():
+    summary = read_summary(MINI_21)
+    assert (summary.base, read_summary(MINI).base) == ("wan2.1-i2v", "wan2.2-i2v")
+    assert set(summary.components) == {"transformer", "vae", "text_encoder", "image_encoder"}
+    names = [path.relative_to(MINI_21).as_posix() for path in weights_files(MINI_21)]
+    assert len(names) == 11
+    assert {"image_encoder/model.safetensors", "image_processor/preprocessor_config.json"} < set(names)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "words"),
+    [
+        (lambda f: shutil.rmtree(f / "image_encoder"), ["21/image_encoder: expected a folder, found nothing"]),
+        (lambda f: shutil.rmtree(f / "image_processor"), ["21/image_processor/preprocessor_config.json: expected"]),
+        (lambda f: edit(f / "image_encoder/config.json", hidden_size=64), ["expected the transformer's image_dim 32"]),
+        (lambda f: edit(f / "image_encoder/config.json", patch_size=16), ["patch_size: expected 14", "257"]),
+        (lambda f: edit(f / "transformer/config.json", in_channels=16), ["in_channels: expected 36, found 16"]),
+        (lambda f: edit(f / "transformer/config.json", pos_embed_seq_len=514), ["first and last frames"]),
+        (lambda f: shutil.copytree(f / "transformer", f / "transformer_2"), ["expected null, found 32", "Wan 2.1"]),
+    ],
+)
+def test_breakages_of_wan_21_are_named(tmp_path, breakage, words):
+    folder = Path(shutil.copytree(MINI_21, tmp_path / "21"))
+    breakage(folder)
+    message = refused(folder)
+    assert all(word in message for word in words), message
+
+
+def test_a_recipe_for_another_wan_is_refused():
+    recipe = Recipe(name="svi-shot", variant="svi-shot", title="", source="", base="wan2.1-i2v")
+    check_base(MINI_21, recipe)
+    with pytest.raises(WeightsError, match=r"wan22-mini: expected Wan 2\.1 I2V, which the recipe svi-shot is for"):
+        check_base(MINI, recipe)
+
+
+def test_loading_wan_21():
+    model = load_folder(MINI_21, "cpu", torch.bfloat16)
+    assert set(model.experts) == {"high"}
+    assert model.experts["high"].dtype == torch.bfloat16
+    embeds = model.image.embed(torch.zeros(20, 30, 3, dtype=torch.uint8))
+    assert (embeds.shape, embeds.dtype) == ((1, 257, 32), torch.float32)
+    assert load_folder(MINI, "cpu").image is None
 
 
 def test_the_files_that_are_the_identity():

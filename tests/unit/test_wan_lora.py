@@ -136,25 +136,25 @@ def test_diffs_of_weights_biases_modulations_and_convolutions(tmp_path):
 def test_the_image_branch_of_wan21_is_set_aside_by_name(tmp_path):
     extra = {
         "diffusion_model.blocks.0.cross_attn.k_img.lora_down.weight": torch.ones(2, DIM),
+        "diffusion_model.blocks.0.cross_attn.k_img.lora_up.weight": torch.ones(DIM, 2),
         "diffusion_model.blocks.0.cross_attn.norm_k_img.diff": torch.ones(DIM),
     }
     file = saved(tmp_path / "a.safetensors", comfy() | extra)
-    assert read_lora(file).set_aside == tuple(sorted(extra))
     model = expert()
     with applied({"high": model}, {"high": [Use("distill", file, 1.0)]}) as report:
         assert report["high"] == [
             {"name": "distill", "file": "a.safetensors", "strength": 1.0, "modules": 3, "set_aside": sorted(extra)}
         ]
-    with pytest.raises(LoraError, match="only the 2 tensors of Wan"):
-        read_lora(saved(tmp_path / "b.safetensors", extra))
+    with pytest.raises(LoraError, match=r"beside the 3 tensors of Wan 2\.1's"):
+        merged(saved(tmp_path / "b.safetensors", extra))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda t: t.pop("blocks.0.ffn.0.lora_B.default.weight"), ["blocks.0.ffn.0.lora_A", "only this half"]),
-        (lambda t: t.update({"blocks.0.ffn.0.lokr_w1": torch.ones(2, 2)}), ["blocks.0.ffn.0.lokr_w1", "supported:"]),
-        (lambda t: t.update({"blocks.0.ffn.0.dora_scale": torch.ones(2)}), ["blocks.0.ffn.0.dora_scale"]),
+        (lambda t: t.update({"blocks.0.ffn.0.lokr_w1": torch.ones(2, 2)}), ["ffn.0.lokr_w1", "expected one kind"]),
+        (lambda t: t.update({"blocks.0.ffn.2.dora_scale": torch.ones(2)}), ["ffn.2.dora_scale", "a pair whose"]),
         (lambda t: t.update({"lora_unet_blocks_0_ffn_0.lora_downx.weight": torch.ones(1)}), ["lora_unet_blocks_0"]),
         (lambda t: t.update({"blocks.0.self_attn.q.lora_A.weight": torch.ones(3, DIM)}), ["expected one tensor for"]),
         (lambda t: t.update({"blocks.0.ffn.2.alpha": torch.tensor(1.0)}), ["ffn.2.alpha", "expected a pair"]),
@@ -180,6 +180,7 @@ def test_refusals_name_the_key(tmp_path, change, words):
     [
         ({"blocks.9.ffn.0.diff": torch.ones(2, 2)}, ["9.ffn.0.diff", "none called blocks.9.ffn.net.0.proj.weight"]),
         ({"dwpose_embedding.0.diff": torch.ones(2)}, ["dwpose_embedding.0.diff"]),
+        ({"blocks.0.ffn.0.dora_scale": torch.ones(2)}, ["blocks.0.ffn.0.dora_scale: expected the shape [32, 24]"]),
         ({"blocks.0.norm3.diff": torch.ones(DIM + 1)}, ["blocks.0.norm3.diff", "expected the shape [24]"]),
         ({"blocks.0.ffn.2.lora_A.weight": torch.ones(2, 31), "blocks.0.ffn.2.lora_B.weight": torch.ones(DIM, 2)},
          ["blocks.0.ffn.2.lora_A.weight, blocks.0.ffn.2.lora_B.weight", "expected the shape [24, 32]"]),
@@ -275,5 +276,5 @@ def test_the_embedded_loras_are_what_they_say():
     for name, count in (("svi-2.0-pro_high", 20), ("svi-2.0-pro_low", 20), ("hard-cut_high", 20)):
         lora = read_lora(LORAS / f"{name}.safetensors")
         assert len(lora.deltas) == count
-        assert not lora.set_aside
+        assert not lora.low
         assert {delta.scale for delta in lora.deltas.values()} == ({0.5} if "cut" in name else {1.0})

@@ -13,7 +13,20 @@ import torch
 from PIL import Image
 
 import svid
-from svid.api import EXPERTS, Carry, Cut, Encoding, Job, Lora, ModelSource, Picture, Sampling, Segment, TailOf
+from svid.api import (
+    EXPERTS,
+    Carry,
+    Cut,
+    Encoding,
+    Job,
+    Lora,
+    ModelSource,
+    Picture,
+    RecipeLora,
+    Sampling,
+    Segment,
+    TailOf,
+)
 from svid.errors import LoraError, Refused, WeightsError
 
 EMBEDDED = Path(svid.__file__).parent / "embedded"
@@ -38,7 +51,7 @@ def lora(name, *experts):
 
 
 def job(variant="svi-2.0-pro", path=EMBEDDED / "wan22-mini"):
-    (recipe,) = STAGES[CONDITIONING[variant]].svid_recipes()
+    recipe = STAGES[CONDITIONING[variant]].svid_recipes()[0]
     return Job("j", "n", "v", recipe, ModelSource("m", path, {"a": "b"}, "float32"), 15, Encoding())
 
 
@@ -55,11 +68,12 @@ def picture(tmp_path):
 
 def segment(work, picture, index=0, **changes):
     recipe = work.recipe
-    loras = tuple(lora(name, *EXPERTS) for name in recipe.loras)
+    loras = tuple(lora(needed.name, *EXPERTS) for needed in recipe.loras)
     sampling = Sampling(recipe.sampler, 4, recipe.shift, recipe.guidance.model_dump(), recipe.boundary)
     one = Segment(
         index, "a gull lands", recipe.negative, recipe.seed_stride * index, 17, 32, 32, picture,
-        None if index else picture, recipe.motion_latents, recipe.motion_frames, recipe.overlap, sampling, loras,
+        None if index else picture, recipe.motion_latents, recipe.motion_frames, recipe.overlap, sampling,
+        pad=recipe.pad, loras=loras,
     )  # fmt: skip
     return replace(one, **changes)
 
@@ -83,9 +97,9 @@ def chain(work, model, picture, count=3):
 
 
 def test_the_recipes_are_the_published_numbers():
-    (pro,), (plain,) = (STAGES[name].svid_recipes() for name in ("svi_pro", "i2v"))
+    pro, plain = (STAGES[name].svid_recipes()[0] for name in ("svi_pro", "i2v"))
     assert (pro.steps, pro.shift, pro.boundary, pro.sampler, pro.fps) == (50, 5.0, 0.875, "euler", 15)
-    assert (pro.guidance.high, pro.guidance.low, pro.overlap, pro.loras) == (4, 4, 5, ("svi-2.0-pro",))
+    assert (pro.guidance.high, pro.guidance.low, pro.overlap, pro.loras) == (4, 4, 5, (RecipeLora(name="svi-2.0-pro"),))
     assert (plain.steps, plain.shift, plain.boundary, plain.sampler, plain.fps) == (40, 5.0, 0.9, "unipc", 16)
     assert (plain.guidance.high, plain.guidance.low, plain.overlap, plain.loras) == (3.5, 3.5, 1, ())
     assert {(recipe.frames, recipe.width, recipe.height) for recipe in (pro, plain)} == {(81, 832, 480)}

@@ -1,6 +1,6 @@
 """LoRAs for Wan's experts: any common key format in, exact deltas merged, exact weights back afterwards.
 
-`keys` knows how files name things, `read` turns a file into deltas on the model's parameters, `apply` merges and
-restores. A further format (LoKr, LoHa, DoRA, musubi's underscores) is another `Part` in `keys` and another delta in
-`read`; `apply` needs to know only a delta's parameter, shape and fp32 value.
+`keys` knows how files name things, `read` turns a file into deltas on the model's parameters, `deltas` holds their
+formulas, `apply` merges and restores, `describe` says what a file is without loading it. A further format is another
+spelling in `keys`, and where it computes otherwise, another class in `deltas` that `read` makes.
 """

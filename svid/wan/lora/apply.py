@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,11 @@ import torch
 
 from svid.api import EXPERTS, Expert
 from svid.errors import LoraError, Problem
+from svid.wan.lora.deltas import Delta
+from svid.wan.lora.keys import is_image_branch
 from svid.wan.lora.read import LoraFile, read_lora
+
+log = logging.getLogger("svid.lora")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class Use:
     strength: float
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a use changes in its expert, and the keys that are set aside because the expert has no image branch."""
+
+    use: Use
+    file: LoraFile
+    deltas: Mapping[str, Delta]
+    set_aside: tuple[str, ...]
+
+
 Report = Mapping[str, list[dict[str, Any]]]
 
 
@@ -32,76 +47,111 @@ Report = Mapping[str, list[dict[str, Any]]]
 def applied(experts: Mapping[Expert, Any], uses: Mapping[Expert, Sequence[Use]]) -> Iterator[Report]:
     """Merge `uses` into `experts` while the context lasts.
 
-    W + sum of strength * delta is computed in fp32 and cast once to W's dtype. On exit, also after an error, every
+    W + sum of strength * delta(W) is computed in fp32 and cast once to W's dtype. On exit, also after an error, every
     parameter gets its original tensor back, bit for bit. A strength of 0 leaves the expert as it is; its file is still
     read and checked. Yields, per expert, one entry a file: name, file, strength, how many modules it changed, and which
-    keys were set aside.
+    keys were set aside: those for the image branch of Wan 2.1, on an expert that has none.
 
     Raises:
-        LoraError: see `read_lora`; also keys that the expert has no parameter for, and shapes that don't fit it. All
-            files are checked before any weight is touched.
+        LoraError: see `read_lora`; also keys that the expert has no parameter for, shapes that don't fit it, and a file
+            of which nothing is left for it. All files are checked before any weight is touched.
     """
-    read = {use.file: None for expert in EXPERTS for use in uses.get(expert, ())}
-    files = {path: read_lora(path) for path in read}
-    problems: list[Problem] = []
-    report: dict[str, list[dict[str, Any]]] = {}
+    files = {path: read_lora(path) for path in {use.file: None for expert in EXPERTS for use in uses.get(expert, ())}}
+    problems = list(check_experts(files, uses))
+    chosen: dict[Expert, list[Chosen]] = {}
     for expert in EXPERTS:
         parameters = dict(experts[expert].named_parameters()) if expert in experts else {}
-        for use in uses.get(expert, ()):
-            problems += check_fit(files[use.file], parameters, expert)
-        report[expert] = [_entry(use, files[use.file]) for use in uses.get(expert, ())]
+        chosen[expert] = [_choose(use, files[use.file], expert, parameters) for use in uses.get(expert, ())]
+        for one in chosen[expert]:
+            problems += check_fit(one, parameters, expert)
     if problems:
         raise LoraError(problems)
+    for name, keys in {one.file.name: one.set_aside for some in chosen.values() for one in some}.items():
+        _warn(name, keys)
     originals: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
     try:
         for expert in EXPERTS:
-            _merge(experts.get(expert), [(files[use.file], use.strength) for use in uses.get(expert, ())], originals)
-        yield report
+            _merge(experts.get(expert), chosen[expert], originals)
+        yield {expert: [_entry(one) for one in chosen[expert]] for expert in EXPERTS}
     finally:
         for parameter, original in reversed(originals):
             _restore(parameter, original)
 
 
-def check_fit(lora: LoraFile, parameters: Mapping[str, Any], expert: str) -> list[Problem]:
-    """What of `lora` finds no parameter in the expert, or one of another shape."""
+def check_experts(files: Mapping[Path, LoraFile], uses: Mapping[Expert, Sequence[Use]]) -> Iterator[Problem]:
+    """Files that say which expert a key is for, and are not used on just the experts that they name."""
+    for path, file in files.items():
+        if not file.low:
+            continue
+        for expert in EXPERTS:
+            used, deltas = path in [use.file for use in uses.get(expert, ())], file.on(expert)
+            if used and not deltas:
+                key = next(iter(file.low.values())).keys[0]
+                message = f"expected changes of the {expert}-noise expert, found only the low-noise expert's"
+                yield Problem(file.name, key, message, "name the file under `low`")
+            if deltas and not used:
+                key = next(iter(deltas.values())).keys[0]
+                message = f"expected a use on the {expert}-noise expert, found none for this key and others"
+                yield Problem(file.name, key, message, "it is a file for both experts: name it as `path`")
+
+
+def check_fit(chosen: Chosen, parameters: Mapping[str, Any], expert: Expert) -> list[Problem]:
+    """What finds no parameter in the expert, or one of another shape; or that there is nothing to find one for."""
     problems = []
-    for name, delta in lora.deltas.items():
+    file = chosen.file
+    for name, delta in chosen.deltas.items():
         keys = ", ".join(delta.keys)
         if name not in parameters:
             message = f"expected a part of the {expert}-noise expert, found none called {name}"
-            problems.append(Problem(lora.name, keys, message, "is this LoRA made for another model?"))
+            problems.append(Problem(file.name, keys, message, "is this LoRA made for another model?"))
         elif not delta.fits(tuple(parameters[name].shape)):
             found = f"expected the shape {list(parameters[name].shape)} of {name}, found another"
-            problems.append(Problem(lora.name, keys, found, "is this LoRA made for another model?"))
+            problems.append(Problem(file.name, keys, found, "is this LoRA made for another model?"))
+    if chosen.set_aside and all(delta.is_zero for delta in chosen.deltas.values()):
+        message = f"expected changes beside the {len(chosen.set_aside)} tensors of Wan 2.1's image branch, found none"
+        problems.append(Problem(file.name, "", message, "this model has no image branch"))
     return problems
 
 
-def _entry(use: Use, file: LoraFile) -> dict[str, Any]:
-    modules = {name.rpartition(".")[0] for name in file.deltas} if use.strength else set()
+def _choose(use: Use, file: LoraFile, expert: Expert, parameters: Mapping[str, Any]) -> Chosen:
+    deltas = file.on(expert)
+    if any(map(is_image_branch, parameters)):
+        return Chosen(use, file, deltas, ())
+    kept = {name: delta for name, delta in deltas.items() if not is_image_branch(name)}
+    aside = sorted({key for name, delta in deltas.items() if name not in kept for key in delta.keys})
+    return Chosen(use, file, kept, tuple(aside))
+
+
+def _entry(chosen: Chosen) -> dict[str, Any]:
+    modules = {name.rpartition(".")[0] for name in chosen.deltas} if chosen.use.strength else set()
     return {
-        "name": use.name,
-        "file": file.name,
-        "strength": use.strength,
+        "name": chosen.use.name,
+        "file": chosen.file.name,
+        "strength": chosen.use.strength,
         "modules": len(modules),
-        "set_aside": list(file.set_aside),
+        "set_aside": list(chosen.set_aside),
     }
 
 
+def _warn(name: str, keys: Sequence[str]) -> None:
+    if keys:
+        some = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+        log.warning("%s: %d keys of Wan 2.1's image branch are set aside: %s", name, len(keys), some)
+
+
 @torch.no_grad()
-def _merge(
-    expert: Any, loras: Sequence[tuple[LoraFile, float]], originals: list[tuple[torch.nn.Parameter, torch.Tensor]]
-) -> None:
+def _merge(expert: Any, chosen: Sequence[Chosen], originals: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
     changes = defaultdict(list)
-    for lora, strength in loras:
-        for name, delta in lora.deltas.items():
-            if strength:
-                changes[name].append((strength, delta))
+    for one in chosen:
+        for name, delta in one.deltas.items():
+            if one.use.strength:
+                changes[name].append((one.use.strength, delta))
     for name, deltas in changes.items():
         parameter = expert.get_parameter(name)
-        total = parameter.data.float()
+        base = total = parameter.data.float()
         for strength, delta in deltas:
-            # Out of place: .float() of an fp32 parameter is the parameter itself.
-            total = total + strength * delta.value(tuple(total.shape), total.device)
+            # Out of place: .float() of an fp32 parameter is the parameter itself, and every delta sees the same base.
+            total = total + strength * delta.delta(base)
         merged = total.to(parameter.dtype)
         originals.append((parameter, _set_aside(parameter.data)))
         parameter.data = merged
