@@ -1,7 +1,8 @@
-"""Stage `svid_load_model`: Wan 2.2 I2V from a folder in diffusers layout.
+"""Stage `svid_load_model`: Wan 2.2 or Wan 2.1 I2V from a folder in diffusers layout.
 
 What: both experts, the VAE, UMT5 and its tokenizer in the job's precision, which is bf16 on CUDA unless the home says
-otherwise, as the SVI authors run Wan 2.2; on a CPU the VAE is always fp32.
+otherwise, as the SVI authors run Wan 2.2; on a CPU the VAE is always fp32. Of Wan 2.1 the one transformer, in the place
+of the high-noise expert, and CLIP; it and the VAE are always fp32, as the authors run Wan 2.1.
 Why here: the folder is checked without torch first, so a broken download is named at once, file by file.
 Source: Wan-AI/Wan2.2-I2V-A14B-Diffusers for the layout, V22 diffsynth/pipelines/wan_video_svi_pro.py for the dtypes.
 """

@@ -127,12 +127,14 @@ def _roots(session: Session, video: str | None) -> list[Segment]:
 def _node(session: Session, root: Segment) -> dict[str, Any]:
     """A segment with all that follow it. Without recursion: a chain can be longer than Python's stack."""
     top = _facts(session, root)
-    todo = [top]
+    todo = [(top, root)]
     while todo:
-        node = todo.pop()
-        below = session.scalars(select(Segment).where(Segment.parent_id == node["id"]).order_by(Segment.created))
-        node["children"] = [_facts(session, child) for child in below]
-        todo += node["children"]
+        node, segment = todo.pop()
+        follow = select(Segment).where(Segment.parent_id == segment.id).order_by(Segment.created)
+        below = [(_facts(session, child), child) for child in session.scalars(follow)]
+        node["children"] = [facts for facts, _ in below]
+        node["frames"] = segment.shown(followed=bool(below))
+        todo += below
     return top
 
 
@@ -142,7 +144,6 @@ def _facts(session: Session, segment: Segment) -> dict[str, Any]:
         "id": segment.id,
         "number": segment.index + 1,
         "seed": int(segment.seed),
-        "frames": segment.frames,
         "prompt": segment.ask["prompt"],
         "cut": segment.ask["cut"] is not None,
         "videos": [{"id": video.id, "name": video.name} for video in tips],

@@ -18,6 +18,11 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_T
 """Weights are files that the user has put there; no library is to look for others."""
 
 
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for one another sleep. By default they spin, and on two cores that one other process uses as well a
+segment then took twenty times as long."""
+
+
 class Child:
     """A render process. It is started when there is work and stays for the next job."""
 
@@ -32,7 +37,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=STDERR,
             # Libraries leave files in the folder for temporary ones; nothing is to be written outside the home.
-            env={**os.environ, **OFFLINE, "TMPDIR": str(home.tmp)},
+            env={**SLEEPING, **os.environ, **OFFLINE, "TMPDIR": str(home.tmp)},
         )
         theirs.close()
         self.job: str | None = None

@@ -267,6 +267,7 @@ def _check_disk(home: Home) -> None:
         (home.claimed, home.done),
         (home.claimed, home.failed),
         (home.tmp, home.blobs),
+        (home.tmp, home.done),
     ):
         if one.stat().st_dev != other.stat().st_dev:
             raise HomeError(Problem(str(one), "", f"is on another file system than {other}", "put both on one"))

@@ -29,11 +29,11 @@ def answer_finished(home: Home, store: Store) -> list[str]:
         folder = (home.done if job.state == "done" else home.failed) / job.id
         make_folder(folder)
         if job.state == "done":
-            _write_json(folder / "result.json", _result(home, store, job))
+            _write_json(home, folder / "result.json", _result(home, store, job))
         else:
-            _write_errors(folder, [Problem(**problem) for problem in job.errors or []], {"job": job.id})
+            _write_errors(home, folder, [Problem(**problem) for problem in job.errors or []], {"job": job.id})
         crashpoint("answer-written")
-        _move_manifest(home.claimed / job.claimed, folder, Path(job.file).suffix, job.text)
+        _move_manifest(home, home.claimed / job.claimed, folder, Path(job.file).suffix, job.text)
         crashpoint("manifest-moved")
         with store.write() as session:
             session.execute(update(Job).where(Job.id == job.id).values(answered=True))
@@ -47,13 +47,13 @@ def _result(home: Home, store: Store, job: Job) -> dict[str, Any]:
     return {"job": job.id, "video": job.video_id, "artifact": artifact, "segments": segments}
 
 
-def _move_manifest(claimed: Path, folder: Path, suffix: str, text: str) -> None:
+def _move_manifest(home: Home, claimed: Path, folder: Path, suffix: str, text: str) -> None:
     target = folder / f"manifest{suffix}"
     try:
         claimed.rename(target)
     except FileNotFoundError:
         if not target.exists():  # someone took it away; what it said is in the database
-            write_whole(target, text.encode())
+            write_whole(target, text.encode(), home.tmp)
     sync_folder(folder)
     if claimed.parent.is_dir():
         sync_folder(claimed.parent)
@@ -68,7 +68,7 @@ def refuse(home: Home, claimed: Claimed, problems: Sequence[Problem]) -> Path:
         number += 1
         folder = home.failed / f"{stem}-{mark}-{number}"
     make_folder(folder)
-    _write_errors(folder, problems, {})
+    _write_errors(home, folder, problems, {})
     crashpoint("answer-written")
     claimed.path.rename(folder / f"manifest{Path(claimed.name).suffix}")
     sync_folder(folder)
@@ -76,10 +76,10 @@ def refuse(home: Home, claimed: Claimed, problems: Sequence[Problem]) -> Path:
     return folder
 
 
-def _write_errors(folder: Path, problems: Sequence[Problem], facts: dict[str, Any]) -> None:
-    write_whole(folder / "error.txt", "".join(f"{problem}\n" for problem in problems).encode())
-    _write_json(folder / "error.json", {**facts, "errors": [problem.as_dict() for problem in problems]})
+def _write_errors(home: Home, folder: Path, problems: Sequence[Problem], facts: dict[str, Any]) -> None:
+    write_whole(folder / "error.txt", "".join(f"{problem}\n" for problem in problems).encode(), home.tmp)
+    _write_json(home, folder / "error.json", {**facts, "errors": [problem.as_dict() for problem in problems]})
 
 
-def _write_json(target: Path, value: dict[str, Any]) -> None:
-    write_whole(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+def _write_json(home: Home, target: Path, value: dict[str, Any]) -> None:
+    write_whole(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), home.tmp)

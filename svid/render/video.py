@@ -49,7 +49,7 @@ def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path) 
     clips = _clips(studio, job, segments)
     make_folder(folder)
     target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
-    part = target.with_name(f".{target.name}.part")
+    part = studio.blobs.scratch(target.suffix)
     tip = segments[-1].id
     tags = {"svid": svid.__version__, "video": job.video, "name": job.name, "tip": tip, "job": job.id, "manifest": text}
     made = studio.plugins.call("svid_join", job, None, job=job, clips=clips, tags=tags, out=part)

@@ -33,9 +33,9 @@ def publish(part: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a small file so that readers see the old one or the new one."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+def write_whole(target: Path, data: bytes, tmp: Path) -> None:
+    """Write a small file so that readers see the old one or the new one. It grows in `tmp`, where a kill leaves it."""
+    part = tmp / f"{os.getpid()}-{target.name}.part"
     part.write_bytes(data)
     publish(part, target)
 

@@ -72,7 +72,7 @@ def test_a_recipe_may_use_each_prompt_for_several_segments() -> None:
     plan = build_plan(manifest, CONFIG, {twice.name: twice}, PICTURES)
     assert [one.settings.prompt for one in plan.segments] == ["one", "one", "two", "two"]
     few = Manifest.model_validate({"image": "a.png", "prompts": ["one", "two"], "segments": 2})
-    with pytest.raises(ManifestError, match="prompts: expected at most 1, as svi-2.0-pro uses each for 2 segments"):
+    with pytest.raises(ManifestError, match=r"prompts: expected at most 1, as svi-2\.0-pro uses each for 2 segments"):
         build_plan(few, CONFIG, {twice.name: twice}, PICTURES)
 
 
@@ -91,7 +91,7 @@ def test_one_transformer_takes_no_boundary() -> None:
     manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"], "recipe": "i2v"})
     assert build_plan(manifest, CONFIG, {"i2v": one}, PICTURES).settings.sampling.boundary == 0
     more = manifest.model_copy(update={"sample": manifest.sample.model_copy(update={"boundary": 0.9})})
-    with pytest.raises(ManifestError, match="sample.boundary: expected 0, as Wan 2.1 has one transformer"):
+    with pytest.raises(ManifestError, match=r"sample\.boundary: expected 0, as Wan 2\.1 has one transformer"):
         build_plan(more, CONFIG, {"i2v": one}, PICTURES)
 
 

@@ -109,5 +109,5 @@ def test_a_recipe_on_the_wrong_model_is_refused(bench):
 
 
 def test_one_transformer_has_no_boundary(bench):
-    with pytest.raises(ManifestError, match="sample.boundary: expected 0, as Wan 2.1 has one transformer"):
+    with pytest.raises(ManifestError, match=r"sample\.boundary: expected 0, as Wan 2\.1 has one transformer"):
         bench.accept(manifest("svi-tom", sample={"steps": 2, "boundary": 0.9}))

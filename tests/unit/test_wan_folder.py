@@ -91,6 +91,16 @@ def test_loading_wan_21():
     assert load_folder(MINI, "cpu").image is None
 
 
+def test_an_image_encoder_with_older_names(tmp_path):
+    """Published folders were saved by transformers 4, which puts `vision_model.` before every name."""
+    folder = Path(shutil.copytree(MINI_21, tmp_path / "21"))
+    file, black = folder / "image_encoder/model.safetensors", torch.zeros(20, 30, 3, dtype=torch.uint8)
+    weights = load_file(file)
+    assert not any(name.startswith("vision_model.") for name in weights)
+    save_file({f"vision_model.{name}": value for name, value in weights.items()}, file, {"format": "pt"})
+    assert torch.equal(load_folder(folder, "cpu").image.embed(black), load_folder(MINI_21, "cpu").image.embed(black))
+
+
 def test_the_files_that_are_the_identity():
     names = [path.relative_to(MINI).as_posix() for path in weights_files(MINI)]
     assert names == sorted(names)

@@ -64,6 +64,27 @@ def test_guidance_extrapolates_from_the_negative():
     assert torch.allclose(run(model, 4.0, 4.0, steps=1), noise - velocity, atol=1e-6)
 
 
+class Looking(Expert):
+    """Wan 2.1's transformer, which is shown a picture in every pass."""
+
+    def __call__(self, inputs, time, prompt, return_dict, encoder_hidden_states_image):
+        self.pictures = [*getattr(self, "pictures", []), encoder_hidden_states_image]
+        return super().__call__(inputs, time, prompt, return_dict)
+
+
+def test_one_transformer_takes_every_step_and_sees_the_picture_in_both_passes():
+    picture = torch.ones(1, 257, 3)
+    model = WanModel({"high": Looking()}, None, None, torch.device("cpu"), torch.bfloat16, image=object())
+    sampling = Sampling("euler", 6, 5.0, {"high": 5.0, "low": 5.0}, 0.0)
+    noise, _ = initial_noise(SHAPE, 1)
+    given = (COND, UNCOND, make_scheduler(sampling, "cpu"), sampling, noise, lambda step, steps: None)
+    denoise(model, Conditioning(Y.y, picture), *given)
+    assert len(model.experts["high"].seen) == 12
+    assert all(torch.equal(seen, picture.bfloat16()) for seen in model.experts["high"].pictures)
+    with pytest.raises(Refused, match="embedded picture for Wan"):
+        denoise(model, Y, *given)
+
+
 def test_without_guidance_no_negative_is_needed():
     assert run(wan(), uncond=None).shape == SHAPE
     with pytest.raises(Refused, match="guidance is not 1"):
