@@ -88,9 +88,9 @@ def _bare(bench: Bench, job: str) -> BareLoop:
     pictures = {place: PictureRef.model_validate(ref) for place, ref in row.pictures.items()}
     manifest = Manifest.model_validate(row.manifest, strict=False)
     plan = build_plan(manifest, bench.studio.config, bench.studio.recipes, pictures)
-    seen = bench.studio.job(row.id, "pairs", row.video_id, plan)
+    seen = bench.studio.job(row.id, "pairs", row.video_id, plan.settings)
     anchor = bench.studio.picture(pictures["image"].sha256, pictures["image"].pixels)
-    segment = bench.studio.segment(plan.segments[1], plan.recipe, anchor)
+    segment = bench.studio.segment(plan.segments[1], seen.recipe, anchor)
     model = bench.studio.load(seen, segment)
     pixels = resized(open_picture(anchor.path), segment.width, segment.height)
     return BareLoop(model, segment, pixels)

@@ -1,9 +1,8 @@
-"""Write the embedded models `wan22-mini` and `wan21-mini` and their LoRAs: real Wan I2V classes, tiny, with seeded
-random weights.
+"""Write the embedded model `wan21-mini` and its LoRAs: real Wan I2V classes, tiny, with seeded random weights.
 
-They prove the whole chain on a CPU in seconds; what they draw means nothing. Shapes follow Wan 2.2 I2V A14B (36 input
-channels, two experts, the Wan 2.1 VAE with its real normalization, UMT5 text) and Wan 2.1 I2V 14B (one transformer with
-an image branch, CLIP with 257 tokens, a VAE narrower still); LoRA keys follow the SVI authors' files.
+They prove the whole chain on a CPU in seconds; what they draw means nothing (`wan22-mini` is trained, by `train.py`).
+Shapes follow Wan 2.1 I2V 14B (one transformer with an image branch, CLIP with 257 tokens, 36 input channels, the Wan
+2.1 VAE with its real normalization, UMT5 text); LoRA keys follow the SVI authors' files.
 Run `python mini/make_random.py [DIR]`; the same versions of torch and diffusers give the same bytes.
 """
 
@@ -24,8 +23,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "svid" / "embedded"
-SEEDS = {"transformer": 2201, "transformer_2": 2202, "vae": 2203, "text_encoder": 2204, "loras": 2205}
-SEEDS_21 = {"transformer": 2101, "vae": 2104, "text_encoder": 2204, "image_encoder": 2102, "loras": 2103}
+SEEDS = {"transformer": 2101, "vae": 2104, "text_encoder": 2204, "image_encoder": 2102, "loras": 2103}
 RANK = 4
 TEXT_DIM = 64
 IMAGE_DIM = 32
@@ -67,9 +65,9 @@ def smoothed(module: nn.Module) -> None:
             layer.weight.data.copy_(mix.view(*mix.shape, *[1] * blur.ndim) * blur)
 
 
-def make_transformer(seed: int, image_dim: int | None = None) -> Any:
-    """One expert, or Wan 2.1's transformer where it attends to a picture of `image_dim` features. The last projection
-    is small, so that a segment stays near the spread of its noise."""
+def make_transformer(seed: int) -> Any:
+    """Wan 2.1's transformer, which attends to a picture, too. The last projection is small, so that a segment stays
+    near the spread of its noise."""
     torch.manual_seed(seed)
     model = WanTransformer3DModel(
         num_attention_heads=1,
@@ -82,8 +80,8 @@ def make_transformer(seed: int, image_dim: int | None = None) -> Any:
         num_layers=2,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
-        image_dim=image_dim,
-        added_kv_proj_dim=None if image_dim is None else 128,
+        image_dim=IMAGE_DIM,
+        added_kv_proj_dim=128,
     )
     scaled(model, 1.0)
     nn.init.normal_(model.proj_out.weight, std=0.6 / math.sqrt(128))
@@ -107,11 +105,11 @@ def make_image_encoder(seed: int) -> Any:
     return model
 
 
-def make_vae(seed: int, channels: int = 8) -> Any:
-    """The Wan 2.1 VAE with 8 instead of 96 base channels; mean and std of the latents are the real ones."""
+def make_vae(seed: int) -> Any:
+    """The Wan 2.1 VAE with 6 instead of 96 base channels; mean and std of the latents are the real ones."""
     torch.manual_seed(seed)
     vae = AutoencoderKLWan(
-        base_dim=channels, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True]
+        base_dim=6, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True]
     )
     scaled(vae, 1.0)
     smoothed(vae.decoder)
@@ -218,22 +216,11 @@ def write_index(folder: Path, one: bool) -> None:
 
 
 def write_model(folder: Path) -> None:
-    """The whole folder in diffusers layout, bf16 safetensors."""
-    for name in ("transformer", "transformer_2"):
-        make_transformer(SEEDS[name]).bfloat16().save_pretrained(folder / name)
+    """The whole folder in diffusers layout, bf16 safetensors: one transformer and the image encoder."""
+    make_transformer(SEEDS["transformer"]).bfloat16().save_pretrained(folder / "transformer")
+    make_image_encoder(SEEDS["image_encoder"]).bfloat16().save_pretrained(folder / "image_encoder")
     make_vae(SEEDS["vae"]).bfloat16().save_pretrained(folder / "vae")
     make_text_encoder(SEEDS["text_encoder"]).bfloat16().save_pretrained(folder / "text_encoder")
-    write_tokenizer(folder / "tokenizer")
-    write_index(folder, one=False)
-    write_readme(folder, "wan22-mini", SEEDS)
-
-
-def write_model_21(folder: Path) -> None:
-    """The same for Wan 2.1: one transformer and the image encoder."""
-    make_transformer(SEEDS_21["transformer"], IMAGE_DIM).bfloat16().save_pretrained(folder / "transformer")
-    make_image_encoder(SEEDS_21["image_encoder"]).bfloat16().save_pretrained(folder / "image_encoder")
-    make_vae(SEEDS_21["vae"], 6).bfloat16().save_pretrained(folder / "vae")
-    make_text_encoder(SEEDS_21["text_encoder"]).bfloat16().save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
     save_json(
         folder / "image_processor" / "preprocessor_config.json",
@@ -252,7 +239,7 @@ def write_model_21(folder: Path) -> None:
         },
     )
     write_index(folder, one=True)
-    write_readme(folder, "wan21-mini", SEEDS_21)
+    write_readme(folder, "wan21-mini", SEEDS)
 
 
 def write_readme(folder: Path, title: str, seeds: dict[str, int]) -> None:
@@ -262,36 +249,19 @@ def write_readme(folder: Path, title: str, seeds: dict[str, int]) -> None:
 
 
 def write_loras(folder: Path) -> None:
-    """SVI Pro for both experts, a hard cut for the high-noise expert only, SVI 2.0, and one in the place of the distill
-    LoRAs of the fast recipes."""
+    """The LoRAs of SVI 1.0 and of SVI 2.0 on Wan 2.1, and one in the place of the distill LoRA of the fast recipe."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(SEEDS["loras"])
-    for expert in ("high", "low"):
-        pairs = lora_pairs(generator, LORA_STD)
-        save_file(official_keys(pairs), folder / f"svi-2.0-pro_{expert}.safetensors")
-    save_file(comfy_keys(lora_pairs(generator, 2 * LORA_STD)), folder / "hard-cut_high.safetensors")
-    for expert in ("high", "low"):
-        save_file(official_keys(lora_pairs(generator, LORA_STD)), folder / f"svi-2.0-wan22_{expert}.safetensors")
-    for expert in ("high", "low"):
-        save_file(comfy_keys(lora_pairs(generator, LORA_STD)), folder / f"distill_{expert}.safetensors")
-    (folder / "README.md").write_text(README.format(title="LoRAs of wan22-mini", seeds=f"loras {SEEDS['loras']}"))
-
-
-def write_loras_21(folder: Path) -> None:
-    """The LoRAs of SVI 1.0 and of SVI 2.0 on Wan 2.1."""
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(SEEDS_21["loras"])
     for name in ("svi-film", "svi-film-opt", "svi-film-transitions", "svi-shot", "svi-tom", "svi-2.0-wan21"):
         save_file(first_keys(lora_pairs(generator, LORA_STD)), folder / f"{name}.safetensors")
-    seeds = f"loras {SEEDS_21['loras']}"
+    save_file(comfy_keys(lora_pairs(generator, LORA_STD)), folder / "distill.safetensors")
+    seeds = f"loras {SEEDS['loras']}"
     (folder / "README.md").write_text(README.format(title="LoRAs of wan21-mini", seeds=seeds))
 
 
 WRITERS = {
-    "wan22-mini": write_model,
-    "wan22-mini-loras": write_loras,
-    "wan21-mini": write_model_21,
-    "wan21-mini-loras": write_loras_21,
+    "wan21-mini": write_model,
+    "wan21-mini-loras": write_loras,
 }
 
 

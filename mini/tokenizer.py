@@ -35,12 +35,20 @@ WORDS = _WORD_LIST.split()
 CHARACTERS = "".join(chr(code) for code in range(33, 127)) + "▁"
 
 
-def vocabulary() -> list[tuple[str, float]]:
-    """(piece, log probability) in id order."""
+_CAPTION_WORDS = """
+spins spinning bounces slate sand dark mint lilac plain striped dotted cloudy place stands makes big
+left, right, up, down, background, background. zooms in, night, day, cut, still.
+"""
+TRAINED_WORDS = WORDS + _CAPTION_WORDS.split()
+"""What the trained model knows: the words above, and those of the captions that it was trained on."""
+
+
+def vocabulary(words: list[str] = WORDS) -> list[tuple[str, float]]:
+    """(piece, log probability) in id order, of `words` from the most frequent to the least."""
     pieces = {"<pad>": 0.0, "</s>": 0.0, "<unk>": 0.0}
     pieces |= {f"<0x{byte:02X}>": -16.0 for byte in range(256)}
     pieces |= dict.fromkeys(CHARACTERS, -12.0)
-    for rank, word in enumerate(dict.fromkeys(WORDS), start=1):
+    for rank, word in enumerate(dict.fromkeys(words), start=1):
         pieces[f"▁{word}"] = -6.0 - math.log(rank)
         # A word found inside another costs more, so that whole words win where they stand alone.
         pieces.setdefault(word, -8.0 - math.log(rank))
@@ -50,9 +58,9 @@ def vocabulary() -> list[tuple[str, float]]:
 VOCABULARY = len(vocabulary())
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, words: list[str] = WORDS) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` for transformers' AutoTokenizer."""
-    tokenizer = Tokenizer(Unigram(vocabulary(), unk_id=2, byte_fallback=True))
+    tokenizer = Tokenizer(Unigram(vocabulary(words), unk_id=2, byte_fallback=True))
     tokenizer.pre_tokenizer = MetaspaceSplit()
     tokenizer.decoder = Sequence([ByteFallback(), Metaspace(), Fuse()])
     tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

@@ -13,14 +13,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Carry, Conditioning, Guidance, Job, Recipe, Segment
+from svid.api import Carry, Conditioning, Guidance, Job, Layout, Recipe, Segment
 from svid.wan.prompts import NEGATIVE_ZH
+from svid.wan.published import WAN21, WAN22, sources
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
 
 CACHE_VERSION = 1
 VARIANT = "i2v"
+CHAIN = {
+    "layout_motion_frames": "what chaining by the last frame is",
+    "layout_seam": "the next segment's first frame is the last one of the segment before",
+    "seed_stride": "V1 test_svi.py:411-428, so that it can be compared with SVI",
+    "prompt_repeat": "a prompt per segment",
+    "loras": "none",
+}
 
 
 @hookimpl
@@ -32,13 +40,14 @@ def svid_recipes() -> Sequence[Recipe]:
             variant=VARIANT,
             title="plain Wan 2.2 image-to-video, chained by the last frame",
             source="Wan-Video/Wan2.2 wan/configs/wan_i2v_A14B.py",
+            sources=sources(WAN22, **CHAIN),
             fps=16,
             steps=40,
             sampler="unipc",
             shift=5.0,
             guidance=Guidance(high=3.5, low=3.5),
             boundary=0.9,
-            motion_frames=1,
+            layout=Layout(motion_frames=1),
             negative=NEGATIVE_ZH,
         ),
         Recipe(
@@ -46,6 +55,7 @@ def svid_recipes() -> Sequence[Recipe]:
             variant=VARIANT,
             title="plain Wan 2.1 image-to-video at 480p, chained by the last frame",
             source="Wan-Video/Wan2.1 generate.py:74-79, wan/configs/wan_i2v_14B.py",
+            sources=sources(WAN22, WAN21, **CHAIN),
             fps=16,
             steps=40,
             sampler="unipc",
@@ -53,7 +63,7 @@ def svid_recipes() -> Sequence[Recipe]:
             guidance=Guidance(high=5.0, low=5.0),
             boundary=0.0,
             base="wan2.1-i2v",
-            motion_frames=1,
+            layout=Layout(motion_frames=1),
             negative=NEGATIVE_ZH,
         ),
     ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Conditioning, Job, Progress, Segment, State
+from svid.api import Checkpoint, Conditioning, Job, Progress, Segment, State
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
@@ -21,7 +21,7 @@ CACHE_VERSION = 1
 
 @hookimpl
 def svid_sample(
-    job: Job, model: WanModel, segment: Segment, conditioning: Conditioning, progress: Progress
+    job: Job, model: WanModel, segment: Segment, conditioning: Conditioning, progress: Progress, checkpoint: Checkpoint
 ) -> State | None:
     """{"latents": fp32 [1, 16, T, h, w] on the CPU}, in the VAE's normalized space."""
     from svid.wan.sampling import denoise, initial_noise, needs_negative
@@ -39,6 +39,7 @@ def svid_sample(
         noise=noise,
         progress=progress,
         generator=generator,
+        checkpoint=checkpoint,
     )
     return {"latents": latents}
 

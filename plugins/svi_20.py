@@ -1,4 +1,4 @@
-"""Recipes `svi-2.0-wan21`, `svi-2.0-wan22`, `svi-2.0-wan22-fast`: Stable Video Infinity 2.0.
+"""Recipes `svi-2.0-wan21`, `svi-2.0-wan22`, `svi-2.0-wan22-fast`, `-lightx2v`: Stable Video Infinity 2.0.
 
 What: the last frames of the segment before (a first segment: the start image), then copies of the anchor, in one VAE
 encode; mask on latent 0 only. Wan 2.1 takes five frames and sees the oldest by CLIP, Wan 2.2 takes one.
@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Carry, Conditioning, Guidance, Job, Recipe, RecipeLora, Segment
+from svid.api import Carry, Conditioning, Guidance, Job, Layout, Recipe, RecipeLora, Segment
 from svid.wan.prompts import NEGATIVE_EN, NEGATIVE_ZH
+from svid.wan.published import V1, V22, sources
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
@@ -35,6 +36,14 @@ def svid_recipes() -> Sequence[Recipe]:
             variant=VARIANT,
             title="SVI 2.0 on Wan 2.1: five motion frames and the anchor",
             source="vita-epfl/Stable-Video-Infinity main, scripts/test/svi_2.0.sh:3-13",
+            sources=sources(
+                V1,
+                guidance="V1m scripts/test/svi_2.0.sh:3-13",
+                prompt_repeat="V1m scripts/test/svi_2.0.sh:3-13",
+                layout_motion_frames="V1m scripts/test/svi_2.0.sh:3-13, README.md:366",
+                layout_pad="V1m scripts/test/svi_2.0.sh:3-13, ref_pad_num -1",
+            ),
+            max_width=832,
             fps=24,
             steps=50,
             sampler="euler",
@@ -42,10 +51,8 @@ def svid_recipes() -> Sequence[Recipe]:
             guidance=Guidance(high=5.0, low=5.0),
             boundary=0.0,
             base="wan2.1-i2v",
-            pad="reference",
-            trim="tail",
+            layout=Layout(motion_frames=5, pad="reference", seam="tail"),
             prompt_repeat=2,
-            motion_frames=5,
             seed_stride=42,
             loras=("svi-2.0-wan21",),
             negative=NEGATIVE_EN,
@@ -55,15 +62,21 @@ def svid_recipes() -> Sequence[Recipe]:
             variant=VARIANT,
             title="SVI 2.0 on Wan 2.2: the last frame and the anchor",
             source="vita-epfl/Stable-Video-Infinity branch svi_wan22, inference_svi_2.0.py",
+            sources=sources(
+                V22,
+                guidance="V22 diffsynth/pipelines/wan_video_svi.py:221-227",
+                boundary="V22 diffsynth/pipelines/wan_video_svi.py:224,287, never overridden; Wan's own is 0.9",
+                layout_motion_frames="V22 inference_svi_2.0.py:125-126",
+                layout_pad="V22 diffsynth/pipelines/wan_video_svi.py:454-480",
+                layout_seam="V22 inference_svi_2.0.py:120-123",
+            ),
             fps=15,
             steps=50,
             sampler="euler",
             shift=5.0,
             guidance=Guidance(high=5.0, low=5.0),
             boundary=0.875,
-            pad="reference",
-            trim="head",
-            motion_frames=1,
+            layout=Layout(motion_frames=1, pad="reference", seam="head"),
             seed_stride=42,
             loras=("svi-2.0-wan22",),
             negative=NEGATIVE_ZH,
@@ -79,13 +92,32 @@ def svid_recipes() -> Sequence[Recipe]:
             shift=8.0,
             guidance=Guidance(high=1.5, low=1.5),
             boundary=0.9,
-            pad="reference",
-            trim="tail",
-            motion_frames=1,
+            layout=Layout(motion_frames=1, pad="reference", seam="tail"),
             seed_stride=1,
             # At 1 on the high-noise expert motion and prompt suffer (V22 docs/svi/comfyui.md).
+            distilled=True,
             loras=(RecipeLora(name="lightning", high=0.5, low=1.0), RecipeLora(name="svi-2.0-wan22")),
             negative=NEGATIVE_ZH,
+        ),
+        Recipe(
+            name="svi-2.0-wan22-lightx2v",
+            variant=VARIANT,
+            title="SVI 2.0 on Wan 2.2 in eight steps, five motion frames, with the lightx2v LoRA",
+            source="wanx-troopers.github.io @8a2eec0, svi/h_svi2_wan22_HasRnD.json",
+            width=1280,
+            height=720,
+            fps=16,
+            steps=8,
+            sampler="dpm++_sde",
+            shift=8.0,
+            guidance=Guidance(high=1.0, low=1.0),
+            boundary=0.9,
+            layout=Layout(motion_frames=5, pad="reference", seam="head"),
+            seed_stride=1,
+            distilled=True,
+            loras=("lightx2v", RecipeLora(name="svi-2.0-wan22", high=0.5, low=1.0)),
+            negative=NEGATIVE_ZH,
+            sources={"layout.seam": "the workflow joins nothing; Wan 2.2's own script leaves out the later head"},
         ),
     ]
 

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Carry, Conditioning, Guidance, Job, Recipe, Segment
+from svid.api import Carry, Conditioning, Guidance, Job, Layout, Recipe, Segment
 from svid.wan.prompts import NEGATIVE_EN
+from svid.wan.published import V1, sources
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
@@ -50,6 +51,13 @@ def _recipe(name: str, title: str, source: str) -> Recipe:
         variant=VARIANT,
         title=title,
         source=SOURCE + source,
+        sources=sources(
+            V1,
+            guidance="V1 scripts/test/svi_film.sh:6-8",
+            layout_motion_frames="V1 scripts/test/svi_film.sh:6-8",
+            layout_pad="V1 diffsynth/pipelines/svi_video.py:336-347, ref_pad_num 0",
+        ),
+        max_width=832,
         fps=24,
         steps=50,
         sampler="euler",
@@ -57,9 +65,7 @@ def _recipe(name: str, title: str, source: str) -> Recipe:
         guidance=Guidance(high=5.0, low=5.0),
         boundary=0.0,
         base="wan2.1-i2v",
-        pad="grey",
-        trim="tail",
-        motion_frames=5,
+        layout=Layout(motion_frames=5, pad="grey", seam="tail"),
         seed_stride=42,
         loras=(name,),
         negative=NEGATIVE_EN,

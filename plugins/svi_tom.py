@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
-from svid.api import Carry, Conditioning, Guidance, Job, Recipe, Segment
+from svid.api import Carry, Conditioning, Guidance, Job, Layout, Recipe, Segment
 from svid.wan.prompts import NEGATIVE_EN
+from svid.wan.published import V1, sources
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
@@ -32,6 +33,13 @@ def svid_recipes() -> Sequence[Recipe]:
             variant=VARIANT,
             title="SVI 1.0 tom: cartoons with a prompt per segment",
             source="vita-epfl/Stable-Video-Infinity @34e4c50, scripts/test/svi_tom.sh:6-8",
+            sources=sources(
+                V1,
+                guidance="V1 scripts/test/svi_tom.sh:6-8",
+                layout_motion_frames="V1 scripts/test/svi_tom.sh:6-8",
+                layout_pad="V1 diffsynth/pipelines/svi_video.py:336-347, ref_pad_num 0",
+            ),
+            max_width=832,
             fps=24,
             steps=50,
             sampler="euler",
@@ -39,9 +47,7 @@ def svid_recipes() -> Sequence[Recipe]:
             guidance=Guidance(high=5.0, low=5.0),
             boundary=0.0,
             base="wan2.1-i2v",
-            pad="grey",
-            trim="tail",
-            motion_frames=1,
+            layout=Layout(motion_frames=1, pad="grey", seam="tail"),
             seed_stride=42,
             loras=("svi-tom",),
             negative=NEGATIVE_EN,

@@ -3,6 +3,7 @@
 What: both experts, the VAE, UMT5 and its tokenizer in the job's precision, which is bf16 on CUDA unless the home says
 otherwise, as the SVI authors run Wan 2.2; on a CPU the VAE is always fp32. Of Wan 2.1 the one transformer, in the place
 of the high-noise expert, and CLIP; it and the VAE are always fp32, as the authors run Wan 2.1.
+How it is placed on the device is the memory plan's choice, which changes no bit.
 Why here: the folder is checked without torch first, so a broken download is named at once, file by file.
 Source: Wan-AI/Wan2.2-I2V-A14B-Diffusers for the layout, V22 diffsynth/pipelines/wan_video_svi_pro.py for the dtypes.
 """
@@ -29,7 +30,7 @@ def svid_load_model(job: Job, device: str) -> WanModel | None:
         return None
     import torch
 
-    model = load_folder(job.model.path, device, getattr(torch, job.model.dtype))
+    model = load_folder(job.model.path, device, getattr(torch, job.model.dtype), job.model.memory)
     model.digests = dict(job.model.digests)
     return model
 

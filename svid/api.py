@@ -6,20 +6,23 @@ uint8 [n, H, W, 3] RGB. A segment's `index` counts from 0 along its chain; peopl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from svid.layout import Layout as Layout
 
 if TYPE_CHECKING:
     import torch
 
+Taken = TypeVar("Taken")
+
 Expert = Literal["high", "low"]
 EXPERTS: tuple[Expert, Expert] = ("high", "low")
 Base = Literal["wan2.1-i2v", "wan2.2-i2v"]
-Pad = Literal["grey", "reference", "zero_latent"]
 
 
 class Guidance(BaseModel):
@@ -50,6 +53,7 @@ class Recipe(BaseModel):
     frames: int = 81
     width: int = 832
     height: int = 480
+    max_width: int | None = Field(None, description="take the size of the start picture, scaled down to this width")
     fps: float = 16.0
     steps: int = 50
     sampler: str = "euler"
@@ -57,14 +61,17 @@ class Recipe(BaseModel):
     guidance: Guidance = Guidance(high=5.0, low=5.0)
     boundary: float = Field(0.9, description="sigma below which the low-noise expert takes over")
     base: Base = Field("wan2.2-i2v", description="which model the recipe is for")
-    pad: Pad = Field("grey", description="what follows the given frames or latents in the conditioning")
-    trim: Literal["head", "tail"] = Field("head", description="which side of a seam gives up the repeated frames")
+    layout: Layout = Field(Layout(), description="how the conditioning is laid out")
+    distilled: bool = Field(
+        False, description="steps and guidance are a distilled LoRA's: no model's entry in svid.toml changes them"
+    )
     prompt_repeat: int = Field(1, ge=1, description="segments that each prompt of a manifest is used for")
-    motion_latents: int = Field(0, description="last latents of the previous segment that condition the next one")
-    motion_frames: int = Field(0, description="last frames of the previous segment that condition the next one")
     seed_stride: int = Field(42, description="segment i of a video is seeded with seed + stride * i")
     loras: tuple[RecipeLora, ...] = Field((), description="LoRAs that the recipe needs; a plain name is at strength 1")
     negative: str = ""
+    sources: Mapping[str, str] = Field(
+        default_factory=dict, description="where single numbers come from, where it is not `source`; dots for tables"
+    )
 
     @field_validator("loras", mode="before")
     @classmethod
@@ -73,17 +80,22 @@ class Recipe(BaseModel):
             return loras
         return tuple({"name": lora} if isinstance(lora, str) else lora for lora in loras)
 
+    def numbers(self) -> Iterator[tuple[str, Any, str]]:
+        """Every number as (name, value, where it comes from), a table's with a dot: `layout.pad`."""
+        for key, value in self.model_dump(
+            exclude={"name", "variant", "title", "source", "sources", "distilled"}
+        ).items():
+            for name, one in (
+                ((f"{key}.{part}", one) for part, one in value.items()) if isinstance(value, dict) else ((key, value),)
+            ):
+                neutral = key == "layout" and one == Layout.model_fields[name.partition(".")[2]].default
+                plain = "svid's own default; [conditioning] of a manifest changes it" if neutral else self.source
+                yield name, one, self.sources.get(name, "not given" if one is None else plain)
+
     @property
     def experts(self) -> tuple[Expert, ...]:
         """Wan 2.1 has one transformer, which takes the place of the high-noise expert, with a boundary of 0."""
         return EXPERTS if self.base == "wan2.2-i2v" else ("high",)
-
-    @property
-    def overlap(self) -> int:
-        """Frames at the head of a later segment that repeat the previous one: 4m + 1 for m motion latents, because a
-        latent covers four frames and the first frame of a clip has one of its own (SVI issue 75), else the motion
-        frames."""
-        return 4 * self.motion_latents + 1 if self.motion_latents else self.motion_frames
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,16 @@ class Picture:
     path: Path
     sha256: str
     pixels: str
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A clip that was not rendered: `path` holds its bytes as they were given, `sha256` is their digest."""
+
+    path: Path
+    sha256: str
+    last: int
+    """How many of its last frames become latents, at the most."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +133,17 @@ class Lora:
     files: Mapping[Expert, Path]
     digests: Mapping[Expert, str]
     strength: Mapping[Expert, float]
+    steps: tuple[int, int] | None = None
+    """The first and the last denoising step that it is on, counted from 1; None: all."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a context of `svid_apply_loras` yields: a report for the lineage, and what to call before every step, where
+    something changes from one step to another."""
+
+    report: Mapping[str, Any]
+    begin_step: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,14 +180,20 @@ class Segment:
     anchor: Picture | TailOf
     image: Picture | None
     """The start image; None where the segment continues another."""
-    motion_latents: int
-    motion_frames: int
-    overlap: int
-    """Frames at the head that repeat the previous segment and are not shown; 0 for the first segment."""
     sampling: Sampling
-    tail_trim: int = 0
-    """Frames at the end that are not shown where another segment follows, which repeats them."""
-    pad: Pad = "grey"
+    layout: Layout = field(default_factory=Layout)
+    overlap: int = 0
+    """Frames at the head that repeat the segment before and are not shown."""
+    parent_trim: int = 0
+    """Frames at the end of the segment before that are not shown, because this one repeats them."""
+    blend: int = 0
+    """Frames at the head that are mixed with the last ones of the segment before."""
+    stream: bool = False
+    """Whether it is decoded as a continuation of the segments before, and not as a clip of its own."""
+    end_image: Picture | None = None
+    """The picture that the segment ends with."""
+    clip: Footage | None = None
+    """Where the segment is not rendered but taken from a clip; its frames are all of the clip's."""
     loras: tuple[Lora, ...] = ()
     cut: Cut | None = None
 
@@ -167,12 +206,14 @@ class Segment:
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model's weights are: a folder in diffusers layout, the digest of every file that decides a render, and
-    the precision in which its transformers compute (`float32` or `bfloat16`)."""
+    the precision in which its transformers compute (`float32` or `bfloat16`). `memory` is the name of the memory plan
+    (`svid.memory`) that it is placed by, which changes no bit of a result; a backend may leave it aside."""
 
     name: str
     path: Path
     digests: Mapping[str, str]
     dtype: str
+    memory: str = "resident"
 
 
 @dataclass(frozen=True)
@@ -210,6 +251,10 @@ class Carry:
     segment: str
     state: State
     tail: torch.Tensor
+    overlap: int = 0
+    """Frames at its head that repeat the segment before it."""
+    before: Callable[[], Carry | None] = lambda: None
+    """What the segment before that one left, read when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +271,35 @@ class Progress(Protocol):
 
     def __call__(self, step: int, steps: int) -> None:
         """`step` of `steps` is done."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a sampler stands between two steps: all that it needs to go on as if it had never stopped, bit for bit."""
+
+    step: int
+    """The step that is done, counted from 1."""
+    steps: int
+    tensors: Mapping[str, torch.Tensor]
+    """On any device; they are copied before `Checkpoint.offer` returns."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Plain JSON data: counters, and which tensor goes where."""
+
+
+class Checkpoint(Protocol):
+    """Keeps the place of a segment, so that an interrupted one need not begin again. Neither method ever raises for
+    what is wrong with a snapshot or with the disk: the segment is then rendered from its first step."""
+
+    def resume(self, take: Callable[[Snapshot], Taken]) -> Taken | None:
+        """What `take` makes of the snapshot of this very segment, or None: begin at step 1.
+
+        To be called before the first step. `take` must change nothing that it can't take back before it is sure: where
+        it raises, the snapshot is set aside. When this returns, the LoRAs of the step that is next are merged.
+        """
+
+    def offer(self, make: Callable[[], Snapshot]) -> None:
+        """To be called when a step is done, before its `Progress`. Decides by the clock whether to write; only then
+        `make` is called."""
 
 
 @dataclass(frozen=True)

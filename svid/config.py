@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from svid.errors import ConfigError, Problem
+from svid.manifest.tables import ForBoth
+from svid.memory import AUTO, PLANS
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -26,6 +28,16 @@ class DaemonTable(_Table):
     poll: float = Field(2.0, gt=0, le=3600)
     settle: float = Field(1.0, ge=0, le=3600)
     max_attempts: int = Field(3, ge=1)
+    log: str = Field("text", pattern=r"^(text|json)$")
+    metrics: str = ""
+    hang_seconds: float = Field(0.0, ge=0)
+    disk_reserve: int = Field(256, ge=0)
+
+
+class StoreTable(_Table):
+    """`[store]`."""
+
+    path: str = Field("db", min_length=1)
 
 
 class DefaultsTable(_Table):
@@ -40,6 +52,8 @@ class RenderTable(_Table):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: str = Field("auto", pattern=r"^(auto|float32|bfloat16)$")
+    memory: str = Field(AUTO, pattern=f"^({'|'.join((AUTO, *(plan.name for plan in PLANS)))})$")
+    snapshot_seconds: float = Field(30.0, ge=0)
 
 
 class MediaTable(_Table):
@@ -56,11 +70,12 @@ class ChainTable(_Table):
 
 
 class LoraTable(_Table):
-    """`[loras.NAME]`: a file per expert, or `path` for both."""
+    """`[loras.NAME]`: a file per expert, or `path` for both; the words that set it off, where it has some."""
 
     high: str | None = None
     low: str | None = None
     path: str | None = None
+    trigger: str | None = None
 
     def file(self, expert: str) -> str | None:
         """The file for an expert, as it is written, or None."""
@@ -74,6 +89,7 @@ class ModelTable(_Table):
     width: int | None = Field(None, ge=16, multiple_of=16)
     height: int | None = Field(None, ge=16, multiple_of=16)
     steps: int | None = Field(None, ge=1)
+    guidance: ForBoth | None = None
     loras: dict[str, LoraTable] = {}
 
 
@@ -81,6 +97,7 @@ class Config(_Table):
     """The whole of svid.toml. `home` is the folder that relative paths start from."""
 
     daemon: DaemonTable = DaemonTable()
+    store: StoreTable = StoreTable()
     defaults: DefaultsTable = DefaultsTable()
     render: RenderTable = RenderTable()
     media: MediaTable = MediaTable()

@@ -1,8 +1,8 @@
 """The hooks of svid: everything a plugin can do. A plugin is a module with functions marked `@svid.hookimpl`.
 
-The seven stages of the chain, from `svid_load_model` to `svid_join`, take the first answer that is not None. Third
-parties are asked before the stages that come with svid; `@hookimpl(wrapper=True)` puts a plugin around a stage. A
-function may leave out arguments that it does not use. A plugin that raises fails its job, never the daemon.
+The seven stages of the chain, from `svid_load_model` to `svid_join`, and `svid_import` take the first answer that is
+not None. Third parties are asked before the stages that come with svid; `@hookimpl(wrapper=True)` puts a plugin around
+a stage. A function may leave out arguments that it does not use. A plugin that raises fails its job, never the daemon.
 """
 
 from __future__ import annotations
@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from svid.api import Artifact, Carry, Clip, Conditioning, Finding, Job, Progress, Recipe, Segment, State
+from svid.api import (
+    Applied,
+    Artifact,
+    Carry,
+    Checkpoint,
+    Clip,
+    Conditioning,
+    Finding,
+    Job,
+    Progress,
+    Recipe,
+    Segment,
+    State,
+)
 
 if TYPE_CHECKING:
     import click
@@ -26,8 +39,8 @@ spec = pluggy.HookspecMarker("svid")
 
 @spec(firstresult=True)
 def svid_load_model(job: Job, device: str) -> Any | None:
-    """Load the weights of `job.model` onto `device`. The result is kept warm and handed to the other stages as
-    `model`."""
+    """Load the weights of `job.model` to compute on `device`, placed as the memory plan `job.model.memory` says
+    where the backend has such plans. The result is kept warm and handed to the other stages as `model`."""
 
 
 @spec(firstresult=True)
@@ -37,14 +50,18 @@ def svid_build_conditioning(job: Job, model: Any, segment: Segment, carry: Carry
 
 
 @spec(firstresult=True)
-def svid_apply_loras(job: Job, model: Any, segment: Segment) -> AbstractContextManager[Mapping[str, Any]] | None:
-    """A context that applies the segment's LoRAs on entry (yielding a report for the lineage) and, on exit, restores
-    the weights bit for bit. It stays open over segments with the same LoRAs, and at the longest until the job ends."""
+def svid_apply_loras(job: Job, model: Any, segment: Segment) -> AbstractContextManager[Applied] | None:
+    """A context that applies the segment's LoRAs on entry and, on exit, restores the weights bit for bit. It yields a
+    report for the lineage and, where strengths change within a segment, what to call before a denoising step. It stays
+    open over segments with the same LoRAs, and at the longest until the job ends."""
 
 
 @spec(firstresult=True)
-def svid_sample(job: Job, model: Any, segment: Segment, conditioning: Conditioning, progress: Progress) -> State | None:
-    """Denoise the segment from its seed. Calls `progress` after every step and lets what that raises pass."""
+def svid_sample(
+    job: Job, model: Any, segment: Segment, conditioning: Conditioning, progress: Progress, checkpoint: Checkpoint
+) -> State | None:
+    """Denoise the segment from its seed. Calls `progress` after every step and lets what that raises pass. With
+    `checkpoint` an interrupted segment goes on at a step; a sampler may leave it out."""
 
 
 @spec(firstresult=True)
@@ -64,6 +81,12 @@ def svid_encode(job: Job, frames: Iterable[torch.Tensor], out: Path) -> Clip | N
 def svid_join(job: Job, clips: Sequence[Clip], tags: Mapping[str, str], out: Path) -> Artifact | None:
     """Join the clips of a whole video into the file `out` by copying their packets, carrying `tags`, which are read
     back."""
+
+
+@spec(firstresult=True)
+def svid_import(job: Job, model: Any, segment: Segment, frames: torch.Tensor) -> State | None:
+    """What frames that were not rendered, uint8 [n, H, W, 3], leave for the next segment: the end of a clip that a
+    video goes on from. As many as a segment has, or all of a shorter clip."""
 
 
 @spec

@@ -11,10 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from svid.logs import as_line, note
+
 
 @contextmanager
-def screen_for(console: Console | None = None) -> Iterator[Lines]:
+def screen_for(console: Console | None = None, *, as_json: bool = False) -> Iterator[Lines]:
     """The screen for where stderr goes."""
+    if as_json:
+        yield JsonScreen(console or Console(stderr=True))
+        return
     console = console or Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         yield Lines(console)
@@ -75,6 +80,9 @@ class Lines:
     def _segment(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: {_of(event)}, seed {event['seed']}: {_short(event['prompt'])}")
 
+    def _resumed(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: {_of(event)} goes on after step {event['after']} of {event['of']}")
+
     def _committed(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: {_of(event)} is {event['id'][:12]}, {event['seconds']:.1f} s")
 
@@ -94,11 +102,50 @@ class Lines:
         rest = "trying again" if event["again"] else "giving up"
         self.say(f"{event['job']}: the render process died: {event['detail']}; {rest}", "yellow")
 
+    def _out_of_memory(self, event: dict[str, Any]) -> None:
+        rest = f"trying again as {event['next']}" if event["next"] else "giving up"
+        plan = event["memory"] or "any memory plan"
+        self.say(f"{event['job']}: out of memory with {event['model']} as {plan}: {event['detail']}; {rest}", "yellow")
+
     def _recovered(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: its daemon is gone, taking it over")
 
+    def _lost(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: attempt {event['attempt']} was taken over; what it still had is dropped", "yellow")
+
+    def _paused(self, event: dict[str, Any]) -> None:
+        self.say("paused: no job is started until svid resume" if event["paused"] else "goes on", "yellow")
+
+    def _draining(self, event: dict[str, Any]) -> None:
+        self.say("draining: ends after the job in hand", "yellow")
+
+    def _halted(self, event: dict[str, Any]) -> None:
+        again = f"; looking again in {event['pause']:.0f} s" if event["pause"] >= 1 else ""
+        self.say(f"taking no work: {event['reason']}{again}", "red")
+
+    def _put_off(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['what']}: put off, because of {event['reason']}", "red")
+
+    def _recovered_disk(self, event: dict[str, Any]) -> None:
+        self.say("taking work again", "green")
+
+    def _stopping(self, event: dict[str, Any]) -> None:
+        when = "at the next step" if event["now"] else "after this segment; once more: at the next step"
+        self.say(f"{event['job']}: stopping {when}", "yellow")
+
     def _stopped(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: stopped, goes on with the next svid up")
+
+
+class JsonScreen(Lines):
+    """Every event as one JSON object a line, steps left out."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event of the daemon or of its render process."""
+        note(event)
+        if event["event"] != "step":
+            self.console.file.write(as_line({"level": "info", **event}) + "\n")
+            self.console.file.flush()
 
 
 class Live(Lines):
@@ -119,7 +166,7 @@ class Live(Lines):
             self._task = self.progress.add_task(name, total=event["segments"] or None, **fields)
         elif kind in ("stage", "step", "committed", "reused", "joining") and self._task is not None:
             self._move(self._task, event)
-        elif kind in ("done", "failed", "crashed", "stopped"):
+        elif kind in ("done", "failed", "crashed", "stopped", "out-of-memory"):
             self._drop()
         super().show(event)
 

@@ -105,9 +105,6 @@ def make_segment(**changes: Any) -> Segment:
         "height": 32,
         "anchor": picture,
         "image": picture,
-        "motion_latents": 0,
-        "motion_frames": 0,
-        "overlap": 0,
         "sampling": Sampling("euler", 2, 5.0, {"high": 1.0, "low": 1.0}, 0.9),
     }
     return Segment(**fields | changes)

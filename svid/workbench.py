@@ -45,7 +45,7 @@ class Workbench:
 
     def work(self, watch: Watch | None = None) -> Job:
         """Do the next job in the queue. What goes wrong is raised, and the job is failed with it."""
-        job = queue.claim(self.store, "bench")
+        job = queue.claim(self.store, "bench", self.home.id)
         if job is None:
             raise Refused("the queue is empty")
         try:

@@ -42,6 +42,14 @@ def quick_home(root: Path) -> Home:
 
 
 @pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is no home."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SVID_PLUGINS", "SVID_TRACE", "SVID_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def store(home: Home) -> Store:
     return open_store(home.database, bundled_dir() / "db" / "migrations")
 

@@ -6,14 +6,17 @@ Exit codes: 0 done, 1 a job failed, 2 usage, 3 manifest invalid, 4 not found, 5 
 from __future__ import annotations
 
 import importlib
+import io
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 import svid
-from svid.errors import SvidError
+from svid import logs
+from svid.errors import Problem, SvidError, UsageError
 from svid.home import Home, find_home
 
 COMMANDS = {
@@ -24,17 +27,59 @@ COMMANDS = {
     "check": "ask",
     "extend": "ask",
     "branch": "ask",
+    "redo": "again",
+    "reproduce": "again",
+    "explain": "again",
     "status": "look",
     "show": "look",
     "tree": "look",
-    "recipes": "look",
+    "sheet": "sheet",
+    "recipes": "recipes",
     "models": "models",
     "plugins": "plugins",
     "schema": "schema",
+    "pause": "operate",
+    "resume": "operate",
+    "drain": "operate",
+    "cancel": "operate",
+    "retry": "operate",
+    "priority": "operate",
+    "service": "operate",
     "verify": "care",
     "doctor": "care",
+    "gc": "storage",
+    "pin": "storage",
+    "backup": "storage",
+    "recover": "storage",
 }
 """Which module of svid.cli holds a command. Only that one is imported, so that `svid status` answers at once."""
+
+
+class Text(click.types.StringParamType):
+    """Text that can be stored, compared and printed. What is no UTF-8 reaches a program as halves of surrogate pairs,
+    which SQLite, JSON and most terminals refuse, each in its own place."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it was given. Raises UsageError where it is not UTF-8."""
+        text = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            where = param.get_error_hint(ctx).strip("'") if param is not None and ctx is not None else ""
+            raise UsageError(Problem(where, "", f"expected UTF-8, found {text!r}")) from None
+        return text
+
+
+def _as_text(command: click.Command) -> click.Command:
+    """The command, whose arguments and options of any text are Text from now on; those that are paths may be any bytes,
+    as files' names may."""
+    for param in command.params:
+        if param.type is click.STRING:
+            param.type = Text()
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _as_text(below)
+    return command
 
 
 class Cli(click.Group):
@@ -48,9 +93,9 @@ class Cli(click.Group):
         """The command of that name."""
         if cmd_name in COMMANDS:
             module = importlib.import_module(f"svid.cli.{COMMANDS[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name)
-            return command
-        return self._added().get(cmd_name)
+            return _as_text(getattr(module, cmd_name))
+        added = self._added().get(cmd_name)
+        return _as_text(added) if added is not None else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,9 +131,17 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except SvidError as error:
-            for problem in error.problems:
-                click.echo(f"svid: {str(problem).removeprefix(': ')}", err=True)
+            for one in error.problems:
+                click.echo(f"svid: {str(one).removeprefix(': ')}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            from svid.store.disk import storage_problem
+
+            problem = storage_problem(error)
+            if problem is None:
+                raise
+            click.echo(f"svid: {problem}", err=True)
+            ctx.exit(75)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,9 +152,9 @@ class Cli(click.Group):
 def main(ctx: click.Context, home: Path | None, *, debug: bool) -> None:
     """Long video from Wan image-to-video models that never drifts, never loses a segment, and can be continued by its
     ID."""
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for noisy in ("alembic", "PIL", "watchdog", "diffusers", "transformers", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path is printed with the bytes that it has, in every locale
+        sys.stdout.reconfigure(errors="surrogateescape")
+    logs.configure(logging.DEBUG if debug else logging.WARNING, as_json=False)
     ctx.obj = home
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import click
 
 from svid.cli import home_of
 from svid.cli.open import desk_of
+from svid.home import Home
 from svid.inbox.accept import Desk
-from svid.inbox.drop import drop, drop_json
+from svid.inbox.drop import as_json, drop, drop_json
 
 
 @click.command()
@@ -32,23 +33,26 @@ def submit(ctx: click.Context, file: Path) -> None:
     # inbox.
     desk.roots.append(Path("/"))
     request = desk.understand(data, name, folder)
-    if not request.pictures:
+    if not request.inputs:
         click.echo(drop(home, Path(name).stem, data, Path(name).suffix))
         return
     written = request.manifest.model_dump(mode="json", exclude_unset=True)
-    for place, ref in request.pictures.items():
-        _put(written, place, f"asset:{ref.sha256}")
+    for place, ref in request.inputs.items():
+        put(written, place, f"asset:{ref.sha256}")
     click.echo(drop_json(home, Path(name).stem, {"name": request.manifest.name or Path(name).stem, **written}))
 
 
-def _put(manifest: dict[str, Any], place: str, value: str) -> None:
-    """Set `image`, `anchor` or `cuts[0].anchor`."""
+def put(manifest: dict[str, Any], place: str, value: str) -> None:
+    """Set `image`, `anchors[0]` or `cuts[0].anchor`."""
     head, bracket, rest = place.partition("[")
     if not bracket:
         manifest[head] = value
         return
-    number, _, key = rest.partition("].")
-    manifest[head][int(number)][key] = value
+    number, _, key = rest.partition("]")
+    if key:
+        manifest[head][int(number)][key.removeprefix(".")] = value
+    else:
+        manifest[head][int(number)] = value
 
 
 @click.command()
@@ -83,7 +87,7 @@ def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def extend(ctx: click.Context, /, video: str, **options: Any) -> None:
     """Add segments to VIDEO: an id, a unique beginning of one, a name."""
-    _go_on(ctx, "extend", video, options)
+    click.echo(ask_for(home_of(ctx), "extend", video, options))
 
 
 @click.command()
@@ -92,15 +96,16 @@ def extend(ctx: click.Context, /, video: str, **options: Any) -> None:
 @click.pass_context
 def branch(ctx: click.Context, /, video: str, **options: Any) -> None:
     """Make a new video of the first k segments of VIDEO, written `ID@k`, and add segments to it."""
-    _go_on(ctx, "branch", video, options)
+    click.echo(ask_for(home_of(ctx), "branch", video, options))
 
 
-def _go_on(ctx: click.Context, verb: str, video: str, options: dict[str, Any]) -> None:
-    home = home_of(ctx)
+def ask_for(home: Home, verb: str, video: str, options: Mapping[str, Any]) -> Path:
+    """Check the manifest of a verb that stands on a video, drop it into the inbox and return where it is. Options that
+    were not given are left out."""
     manifest: dict[str, Any] = {verb: video}
-    manifest |= {key: value for key, value in options.items() if value not in (None, ())}
+    manifest |= {key: value for key, value in options.items() if value not in (None, (), False)}
     desk = desk_of(home)
-    text = json.dumps(manifest, ensure_ascii=False).encode()
-    desk.understand(text, f"{verb}.json", home.inbox)
+    data = as_json(manifest)
+    desk.understand(data, f"{verb}.json", home.inbox)
     stem = "".join(letter if letter.isalnum() else "-" for letter in f"{verb}-{video}")[:60]
-    click.echo(drop_json(home, stem, manifest))
+    return drop(home, stem, data, ".json")

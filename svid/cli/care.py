@@ -9,20 +9,24 @@ import click
 from svid.cli import home_of
 from svid.cli.open import plugins_of, store_of
 from svid.config import weights_path
+from svid.home import Home
 from svid.store.blobs import Blobs
 
 
 @click.command()
+@click.option("--quick", is_flag=True, help="Half a second's sample: sizes of blobs, hashes of segments.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def verify(ctx: click.Context, *, as_json: bool) -> None:
+def verify(ctx: click.Context, *, quick: bool, as_json: bool) -> None:
     """Hash every blob and every segment again, and name what has changed."""
     from svid.store.verify import verify as check_all
 
     home = home_of(ctx)
+    if quick:
+        ctx.exit(_verify_quickly(home, as_json=as_json))
     checked, problems = 0, []
     with store_of(home).read() as session:
-        for problem in check_all(session, Blobs(home.blobs, home.tmp), home.root):
+        for problem in check_all(session, Blobs(home.blobs, home.tmp), home):
             checked += 1
             if problem is not None:
                 problems.append(problem)
@@ -34,11 +38,28 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     ctx.exit(1 if problems else 0)
 
 
+def _verify_quickly(home: Home, *, as_json: bool) -> int:
+    from svid.store.quick import look
+
+    with store_of(home).read() as session:
+        found = look(session, Blobs(home.blobs, home.tmp))
+    for problem in found.problems:
+        click.echo(str(problem), err=True)
+    if as_json:
+        facts = {"checked": found.checked, "of": found.of, "complete": found.complete}
+        click.echo(json.dumps({**facts, "problems": [problem.as_dict() for problem in found.problems]}, indent=2))
+    else:
+        share = "all" if found.complete else f"of about {found.of}"
+        click.echo(f"{found.checked} looked at ({share}), {len(found.problems)} wrong; svid verify reads every byte")
+    return 1 if found.problems else 0
+
+
 @click.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """What is in force in this home, and what is amiss."""
     from svid.api import Finding
+    from svid.daemon.health import storage_findings
     from svid.errors import SvidError
     from svid.render.env import choose_device, choose_dtype
     from svid.wan.folder import read_summary
@@ -48,8 +69,12 @@ def doctor(ctx: click.Context) -> None:
     device, why = choose_device(home.config.render.device)
     dtype, why_dtype = choose_dtype(home.config.render.dtype, device)
     findings = [Finding("ok", f"device {device} ({why})"), Finding("ok", f"dtype {dtype} ({why_dtype})")]
-    store_of(home).close()
-    findings.append(Finding("ok", f"database {home.database}"))
+    try:
+        store = store_of(home)
+        findings += [Finding("ok", f"database {home.database}"), *storage_findings(home, store)]
+        store.close()
+    except SvidError as error:
+        findings += [Finding("error", str(problem)) for problem in error.problems]
     for name, table in home.config.models.items():
         try:
             summary = read_summary(weights_path(table.path, home.root))

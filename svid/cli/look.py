@@ -1,4 +1,4 @@
-"""Verbs that only look: `status`, `show`, `tree`, `recipes`."""
+"""Verbs that only look: `status`, `show`, `tree`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from svid.cli import home_of
 from svid.cli.open import store_of
-from svid.store.lineage import chain, counts, resolve
-from svid.store.models import Segment, Video
+from svid.errors import StoreError
+from svid.home import Home
+from svid.store.forest import forest
+from svid.store.homes import roots
+from svid.store.lineage import counts
+from svid.store.queue import waits_for_others
 from svid.store.show import find_anything, job_as_dict, jobs_to_show
 
 
@@ -37,29 +40,55 @@ def _console() -> Console:
 @click.pass_context
 def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
     """What runs, what waits, what has ended."""
+    from svid.daemon.halt import why_stopped
     from svid.daemon.lock import running
+    from svid.daemon.orders import Orders
     from svid.inbox.scan import Scanner
 
     home = home_of(ctx)
-    with store_of(home).read() as session:
-        jobs = [job_as_dict(job) for job in jobs_to_show(session, ended)]
-        totals = counts(session)
+    stopped = why_stopped(home)
+    stored: dict[str, Any] = {"counts": {}, "jobs": [], "waits": {}, "other_homes": []}
+    try:
+        with store_of(home).read() as session:
+            stored = _stored(session, home, ended)
+    except StoreError as error:  # the one command that has to answer when nothing else does
+        stopped = stopped or str(error.problems[0])
     scanner = Scanner(home.inbox, home.config.daemon.settle)
     ready = [file.name for file in scanner.look()]
     inbox = {"manifests": sorted([*ready, *scanner.waiting]), "not_manifests": scanner.strangers}
-    found = {"home": str(home.root), "daemons": running(home.daemons), "counts": totals, "inbox": inbox, "jobs": jobs}
+    daemons = running(home.daemons, home.id)
+    found: dict[str, Any] = {"home": str(home.root), "daemons": daemons, "stopped": stopped}
+    found |= {"paused": Orders(home.orders, home.id).paused, "inbox": inbox, **stored}
     if as_json:
         _emit(found)
         return
     console = _console()
     console.print(f"{home.root}: {'a daemon runs' if found['daemons'] else 'no daemon runs (svid up)'}", markup=False)
-    console.print(", ".join(f"{number} {what}" for what, number in totals.items()), markup=False)
+    if stopped:
+        console.print(f"stopped: {stopped}", markup=False)
+    if found["paused"]:
+        console.print("paused: no job is started (svid resume)")
+    console.print(", ".join(f"{number} {what}" for what, number in found["counts"].items()), markup=False)
+    if found["other_homes"]:
+        console.print(f"the database is also that of {', '.join(found['other_homes'])}", markup=False)
     if scanner.strangers:
         console.print(f"in the inbox, but no manifests: {', '.join(scanner.strangers)}", markup=False)
     table = Table("job", "state", "video", "file", "progress", box=None)
-    for job in jobs:
-        table.add_row(job["id"], job["state"], job["video"], escape(job["file"]), escape(_progress(job)))
+    for job in found["jobs"]:
+        progress = f"waits for {found['waits'][job['id']]}" if job["id"] in found["waits"] else _progress(job)
+        table.add_row(job["id"], job["state"], job["video"], escape(job["file"]), escape(progress))
     console.print(table)
+
+
+def _stored(session: Session, home: Home, ended: int) -> dict[str, Any]:
+    """What the database has for the status of a home. `waits` are its jobs that wait for one of another home."""
+    places = roots(session, home)
+    return {
+        "counts": counts(session, home.id),
+        "jobs": [job_as_dict(job) for job in jobs_to_show(session, home.id, ended)],
+        "waits": {job: f"{first} of {places.get(of, of)}" for job, first, of in waits_for_others(session, home.id)},
+        "other_homes": [str(root) for id_, root in places.items() if id_ != home.id],
+    }
 
 
 def _progress(job: dict[str, Any]) -> str:
@@ -108,46 +137,13 @@ def tree(ctx: click.Context, video: str | None, *, as_json: bool) -> None:
     """The lineage: every segment under the one that it follows, with the videos that end there."""
     home = home_of(ctx)
     with store_of(home).read() as session:
-        roots = _roots(session, video)
-        forest = [_node(session, root) for root in roots]
+        trees = forest(session, video)
     if as_json:
-        _emit(forest)
+        _emit(trees)
         return
     console = _console()
-    for node in forest:
+    for node in trees:
         console.print(_draw(node))
-
-
-def _roots(session: Session, video: str | None) -> list[Segment]:
-    if video is not None:
-        return chain(session, resolve(session, video).video.tip_id)[:1]
-    return list(session.scalars(select(Segment).where(Segment.parent_id.is_(None)).order_by(Segment.created)))
-
-
-def _node(session: Session, root: Segment) -> dict[str, Any]:
-    """A segment with all that follow it. Without recursion: a chain can be longer than Python's stack."""
-    top = _facts(session, root)
-    todo = [(top, root)]
-    while todo:
-        node, segment = todo.pop()
-        follow = select(Segment).where(Segment.parent_id == segment.id).order_by(Segment.created)
-        below = [(_facts(session, child), child) for child in session.scalars(follow)]
-        node["children"] = [facts for facts, _ in below]
-        node["frames"] = segment.shown(followed=bool(below))
-        todo += below
-    return top
-
-
-def _facts(session: Session, segment: Segment) -> dict[str, Any]:
-    tips = session.scalars(select(Video).where(Video.tip_id == segment.id).order_by(Video.created))
-    return {
-        "id": segment.id,
-        "number": segment.index + 1,
-        "seed": int(segment.seed),
-        "prompt": segment.ask["prompt"],
-        "cut": segment.ask["cut"] is not None,
-        "videos": [{"id": video.id, "name": video.name} for video in tips],
-    }
 
 
 def _draw(top: dict[str, Any]) -> Tree:
@@ -169,26 +165,3 @@ def _label(node: dict[str, Any]) -> str:
     cut = " [yellow]cut[/yellow]" if node["cut"] else ""
     prompt = escape(node["prompt"] if len(node["prompt"]) <= 60 else node["prompt"][:59] + "…")
     return f"{node['number']:>3} {node['id'][:12]} seed {node['seed']}, {node['frames']} frames{cut}: {prompt}{tips}"
-
-
-@click.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.pass_context
-def recipes(ctx: click.Context, name: str | None, *, as_json: bool) -> None:
-    """The recipes of this home's plugins; with NAME every number of one."""
-    from svid.cli.open import plugins_of
-    from svid.errors import NotFound, Problem
-
-    known = plugins_of(home_of(ctx)).recipes()
-    if name is not None and name not in known:
-        raise NotFound(Problem(name, "", "no recipe has this name", f"known: {', '.join(sorted(known))}"))
-    chosen = [known[name]] if name else list(known.values())
-    if as_json:
-        _emit([recipe.model_dump(mode="json") for recipe in chosen])
-        return
-    for recipe in chosen:
-        click.echo(f"{recipe.name}: {recipe.title}")
-        if name is not None:
-            for key, value in recipe.model_dump(exclude={"name", "title"}).items():
-                click.echo(f"  {key}: {value}")

@@ -6,11 +6,14 @@ from svid.home import Home, bundled_dir
 from svid.inbox.accept import Desk
 from svid.plugin.manager import Plugins
 from svid.store.engine import Store, open_store
+from svid.store.homes import register
 
 
 def store_of(home: Home) -> Store:
-    """The home's database, migrated."""
-    return open_store(home.database, bundled_dir() / "db" / "migrations")
+    """The home's database, migrated, which knows of the home."""
+    store = open_store(home.database, bundled_dir() / "db" / "migrations")
+    register(store, home)
+    return store
 
 
 def plugins_of(home: Home) -> Plugins:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
+from svid import logs
 from svid.cli import home_of
 from svid.home import Home, make_home
 
@@ -30,9 +32,17 @@ def up(ctx: click.Context, *, once: bool) -> None:
 def run_daemon(home: Home, *, once: bool) -> int:
     """Run a daemon in this process until it ends; returns its exit code."""
     from svid.cli.open import desk_of
+    from svid.daemon.halt import patiently
     from svid.daemon.loop import Daemon
     from svid.screen import screen_for
 
-    desk = desk_of(home)
-    with screen_for() as screen:
-        return Daemon(home, desk.store, desk, screen, once=once).run()
+    as_json = home.config.daemon.log == "json"
+    if as_json:
+        logs.configure(logging.getLogger().level, as_json=True)
+    with screen_for(as_json=as_json) as screen:
+
+        def start() -> Daemon:
+            desk = desk_of(home)
+            return Daemon(home, desk.store, desk, screen, once=once)
+
+        return (start() if once else patiently(start, home.config.daemon.poll, screen.show)).run()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any
 
+from svid.daemon.oom import oom_kills
 from svid.daemon.wire import Wire
 from svid.home import Home
 
@@ -42,11 +46,29 @@ class Child:
         theirs.close()
         self.job: str | None = None
         self.attempt = 0
+        self._silent = 0.0
+        """Seconds, as far as this process lived through them, since it last said something or was given a job."""
+        self._looked = time.monotonic()
+        self.doing: dict[str, Any] = {}
+        """What it said of its job: `model`, the `memory` plan, `size` and `ask` of the segment in flight."""
+        self._reason = ""
+        self._kills = oom_kills()
+        self.starved = False
+        """It was buried, and the kernel's counters prove that it was ended because memory ran out."""
 
-    def render(self, job: str, attempt: int) -> None:
-        """Have it do a job."""
-        self.job, self.attempt = job, attempt
-        self._send({"do": "render", "job": job, "attempt": attempt})
+    def render(self, job: str, attempt: int, plans: Mapping[str, str]) -> None:
+        """Have it do a job, models that `plans` names placed by the memory plan that it gives them."""
+        self.job, self.attempt, self.doing, self._kills = job, attempt, {}, oom_kills()
+        self.heard()
+        self._send({"do": "render", "job": job, "attempt": attempt, "plans": dict(plans)})
+
+    def said(self, event: Mapping[str, Any]) -> None:
+        """Keep what an event of its says of the job."""
+        self.doing |= {key: event[key] for key in ("model", "memory", "size", "ask") if key in event}
+
+    def heard(self) -> None:
+        """It has said something."""
+        self._silent, self._looked = 0.0, time.monotonic()
 
     def stop(self, *, now: bool) -> None:
         """Have it stop its job: at the next step, or after the segment in flight."""
@@ -57,6 +79,25 @@ class Child:
             self.wire.send(message)
         except (BrokenPipeError, ConnectionResetError):
             return  # it is dead; the daemon sees that on the wire's other half
+
+    def lost(self, patience: float, turn: float) -> bool:
+        """Whether it is to be buried, although the wire has not broken: it has ended and what it left behind (a process
+        that a plugin forked) keeps its end open; or it has a job and has said nothing for `patience` seconds, if that
+        is not 0, and is killed for it.
+
+        Of the time since the last call at most `turn` seconds count: in what is beyond, this process was stopped, and
+        may have been so together with the other.
+        """
+        spoke = bool(select.select([self.wire], [], [], 0)[0])  # its last words come first
+        if self.process.poll() is not None:
+            return not spoke
+        now = time.monotonic()
+        self._silent, self._looked = self._silent + min(now - self._looked, turn), now
+        if self.job is None or not patience or self._silent < patience or spoke:
+            return False
+        self._reason = f"it said nothing for {patience:g} seconds ([daemon] hang_seconds) and was ended"
+        self.process.kill()
+        return True
 
     def end(self, patience: float = 10.0) -> int:
         """Have it end, by force where it does not listen, and return its exit status."""
@@ -76,8 +117,18 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
+        if self._reason:
+            return self._reason
         if status < 0:
             name = signal.Signals(-status).name
-            reason = ", which the kernel sends when memory runs out" if name == "SIGKILL" else ""
+            reason = self._why_killed() if name == "SIGKILL" else ""
             return f"it was ended by signal {-status} ({name}{reason})"
         return f"it exited with status {status}"
+
+    def _why_killed(self) -> str:
+        """What is known of why it was killed, by the counters of the kernel since it was given its job."""
+        kills = oom_kills()
+        if kills is None or self._kills is None:
+            return ", which the kernel sends when memory runs out"
+        self.starved = kills > self._kills
+        return ", by the kernel because memory ran out" if self.starved else ""

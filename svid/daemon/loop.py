@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
@@ -13,30 +12,36 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from svid.crash import crashpoint
 from svid.daemon.child import Child
-from svid.daemon.lock import DaemonLock
-from svid.errors import HomeError, Problem, SvidError, UnknownVideo
+from svid.daemon.halt import Halt
+from svid.daemon.ladder import Ladder
+from svid.daemon.later import Later
+from svid.daemon.lock import DaemonLock, running
+from svid.daemon.orders import Orders
+from svid.daemon.places import check_places
+from svid.daemon.report import Reporter
+from svid.errors import Paused, Problem, StorageError, SvidError, UnknownVideo
 from svid.home import Home
 from svid.inbox.accept import Desk, accept
-from svid.inbox.answer import answer_finished, refuse
+from svid.inbox.answer import answer, refuse, unanswered
 from svid.inbox.claim import Claimed, adopt, claim
 from svid.inbox.doorbell import Doorbell
 from svid.inbox.scan import Scanner
 from svid.store import queue
 from svid.store.engine import Store
+from svid.store.homes import roots
 from svid.store.models import Job
+from svid.store.scratch import sweep_dead
+from svid.store.snapshots import Snapshots, sweep
 
 log = logging.getLogger("svid.daemon")
 
+LIVE = ("queued", "running")
 PROGRESS_EVERY = 1.0
 """Seconds between two notes of a job's progress in the database."""
-
-
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors of the disk, not of the file that met them."""
-
 
 PATIENCE = 30.0
 """Seconds that an extension waits for the manifest of its video, where others are on their way."""
@@ -55,15 +60,22 @@ class Daemon:
     def __init__(self, home: Home, store: Store, desk: Desk, screen: Screen, *, once: bool = False) -> None:
         self.home, self.store, self.desk, self.screen, self.once = home, store, desk, screen, once
         self.settings = home.config.daemon
-        self.lock = DaemonLock(home.daemons)
+        self.lock = DaemonLock(home.daemons, home.id)
+        self.halt = Halt(home, store, self.lock, screen.show)
+        self.later = Later(self.halt, self.settings.poll, screen.show)
+        self._owed: list[tuple[str, int, dict[str, Any]]] = []
         self.scanner = Scanner(home.inbox, self.settings.settle)
         self.child: Child | None = None
-        self.failures = 0
-        self.stopping = 0
+        self.ladder = Ladder(home.config.render.memory)
+        self.snapshots = Snapshots(home.snapshots, home.tmp)
+        self.failures = self.stopping = self._said_stopping = 0
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._noted = 0.0
+        self.orders = Orders(home.orders, home.id)
+        self.reporter = Reporter(home, store)
+        self.paused = self.draining = False
         self._unknown: dict[str, float] = {}
 
     def wake(self) -> None:
@@ -73,19 +85,31 @@ class Daemon:
 
     def run(self) -> int:
         """Work until told to stop, or with `once` until nothing is left; returns the exit code."""
-        _check_disk(self.home)
-        _sweep(self.home)
+        check_places(self.home)
+        with self.halt.guard():
+            sweep_dead(self.home.tmp)
+            for name in sweep(self.snapshots, self.store, time.time()):
+                log.info("swept the snapshot %s: nobody goes on with it", name)
         doorbell = Doorbell(self.home.inbox, self.wake)
         with self._signals():
             try:
                 self.screen.show({"event": "up", "home": str(self.home.root), "once": self.once})
+                self.reporter.ready()
                 while True:
                     doorbell.check()
-                    self._pass()
-                    if self._finished():
-                        return 1 if self.failures and self.once else 0
+                    self.halt.look()
+                    with self.halt.guard():
+                        self._pass()
+                        if self._finished():
+                            return self._exit_code()
+                    if self._gives_up():
+                        return StorageError.exit_code if self.once else 0
+                    job = self.child.job if self.child is not None else None
+                    self.reporter.turn(job, paused=self.paused, stopped=self.halt.reason is not None)
                     self._wait()
             finally:
+                self.reporter.stopping()
+                self.orders.obeyed("drain", self.lock.id)
                 doorbell.stop()
                 if self.child is not None:
                     self.child.end()
@@ -106,46 +130,83 @@ class Daemon:
 
     def _pass(self) -> None:
         """One look at everything. Each part is safe to repeat, so it does not matter where the last one was cut off."""
-        self._answer()
-        if self.stopping:
-            if self.child is not None and self.child.job is not None:
-                self.child.stop(now=self.stopping > 1)
+        if self.stopping and self.child is not None and self.child.job is not None:
+            self.child.stop(now=self.stopping > 1)
+            self._say_stopping(self.child.job)
+        if not self.halt.broken:
+            self._pay()
+            self._answer()
+            self._obey()
+        if self.lock.keep():
+            log.warning("db/daemons/%s was removed and is there again; this daemon lives", self.lock.id)
+        if self.stopping or self.halt.reason is not None:
             return
-        for job in queue.recover(self.store, self.lock.alive):
+        for job in queue.recover(self.store, self.home.id, self.lock.alive):
             self.screen.show({"event": "recovered", "job": job})
         self._take_files()
-        self._start_job()
+        if self.child is not None and self.child.lost(self.settings.hang_seconds, self.settings.poll + 1):
+            self._bury(self.child)
+        if not self.paused and not self.draining:
+            self._start_job()
+
+    def _obey(self) -> None:
+        """Carry out what people have ordered."""
+        for job in self.orders.cancelled():
+            if self.child is not None and self.child.job == job:
+                self.child.stop(now=True)
+            elif queue.cancel(self.store, job) or not queue.is_running(self.store, job):
+                self.orders.obeyed("cancel", job)
+        if self.orders.paused != self.paused:
+            self.paused = not self.paused
+            self.screen.show({"event": "paused", "paused": self.paused})
+        if not self.draining and self.orders.draining(self.lock.id):
+            self.draining = True
+            self.screen.show({"event": "draining"})
 
     def _answer(self) -> None:
-        for job in answer_finished(self.home, self.store):
-            with self.store.read() as session:
-                row = session.scalars(select(Job).where(Job.id == job)).one()
-            self.failures += row.state == "failed"
-            self.screen.show({"event": row.state, "job": job, "errors": row.errors, "file": row.file})
+        for job in unanswered(self.home, self.store):
+            if not self.later.due(job):
+                continue
+            with self.later.trying(job):
+                if not answer(self.home, self.store, job):
+                    continue
+                with self.store.read() as session:
+                    row = session.scalars(select(Job).where(Job.id == job)).one()
+                self.failures += row.state == "failed"
+                self.screen.show({"event": row.state, "job": job, "errors": row.errors, "file": row.file})
 
     def _take_files(self) -> None:
         for file in self.scanner.look():
-            claim(file, self.home.claimed, self.lock.id)
-        for claimed in adopt(self.home.claimed, self.lock.id, self.lock.alive, self._has_job):
-            try:
-                job = accept(self.desk, claimed)
-            except SvidError as error:
-                if not (isinstance(error, UnknownVideo) and self._more_to_come(claimed)):
-                    self._refuse(claimed, error.problems)
-                continue
-            except OSError as error:
-                if error.errno in STORAGE:  # not the file's fault; it stays where it is and is looked at again
-                    log.error("%s: %s; trying again", claimed.name, error)
-                else:
-                    self._refuse(claimed, [Problem(claimed.name, "", f"can't be read: {error.strerror}")])
-                continue
-            except Exception as error:  # whatever a file makes svid do, it is not to end the daemon
-                log.exception("%s could not be understood", claimed.name)
-                message = f"svid failed on it: {type(error).__name__}: {error}"
-                self._refuse(claimed, [Problem(claimed.name, "", message, "please report this")])
-                continue
-            if job is not None:
-                self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
+            if self.later.due(file.name):
+                with self.later.trying(file.name):
+                    claim(file, self.home.claimed, self.lock.id)
+        refused = []
+        for claimed in adopt(self.home.claimed, self.lock.id, self.lock.alive, self._has_job, self.store.write):
+            problems = self._take(claimed)
+            if problems:
+                refused.append((claimed, problems))
+        if refused:
+            self.halt.check()  # where nothing can be read, no manifest is to blame
+        for claimed, problems in refused:
+            self._refuse(claimed, problems)
+
+    def _take(self, claimed: Claimed) -> Sequence[Problem]:
+        """Make a job of a file, or say what is wrong with it; nothing where it is to be looked at again."""
+        try:
+            job = accept(self.desk, claimed)
+        except StorageError:  # not the file's fault; it stays where it is and is looked at again
+            raise
+        except SvidError as error:
+            return () if isinstance(error, UnknownVideo) and self._more_to_come(claimed) else error.problems
+        except OSError as error:
+            return [Problem(claimed.name, "", f"can't be read: {error.strerror}")]
+        except Exception as error:  # whatever a file makes svid do, it is not to end the daemon
+            log.exception("%s could not be understood", claimed.name)
+            message = f"svid failed on it: {type(error).__name__}: {error}"
+            return [Problem(claimed.name, "", message, "please report this")]
+        if job is not None:
+            self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
+        return ()
 
     def _more_to_come(self, claimed: Claimed) -> bool:
         """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
@@ -158,36 +219,72 @@ class Daemon:
         return bool(self.scanner.waiting) or not all(self._has_job(name) for name in others if name != ".gitkeep")
 
     def _refuse(self, claimed: Claimed, problems: Sequence[Problem]) -> None:
+        folder = refuse(self.home, self.store, claimed, problems)
+        if folder is None:
+            return
         self.failures += 1
-        folder = refuse(self.home, claimed, problems)
         errors = [problem.as_dict() for problem in problems]
         self.screen.show({"event": "refused", "file": claimed.name, "errors": errors, "folder": folder.name})
 
     def _has_job(self, name: str) -> bool:
+        own = (Job.home == self.home.id, Job.claimed == name)
         with self.store.read() as session:
-            return bool(session.scalar(select(func.count(Job.seq)).where(Job.claimed == name)))
+            return bool(session.scalar(select(func.count(Job.seq)).where(*own)))
 
     def _start_job(self) -> None:
         if self.child is not None and self.child.job is not None:
             return
-        job = queue.claim(self.store, self.lock.id)
+        job = queue.claim(self.store, self.lock.id, self.home.id)
         if job is None:
             return
         crashpoint("job-taken")
         if self.child is None:
             self.child = Child(self.home, self.lock.handle)
-        self.child.render(job.id, job.attempt)
+        self.child.render(job.id, job.attempt, self.ladder.plans)
         self.screen.show({"event": "started", "job": job.id, "file": job.file, "attempt": job.attempt})
+
+    def _say_stopping(self, job: str) -> None:
+        """Once per signal: that the render process has been told, and what another signal would do."""
+        if self.stopping > self._said_stopping:
+            self._said_stopping = self.stopping
+            self.screen.show({"event": "stopping", "job": job, "now": self.stopping > 1})
 
     def _finished(self) -> bool:
         busy = self.child is not None and self.child.job is not None
-        if self.stopping:
+        if self.halt.broken or (self.once and self.halt.reason is not None and not self.stopping):
+            return False
+        if self.stopping or self.draining:
             return not busy
+        if self.once and self.paused and not busy:
+            raise Paused(Problem(str(self.home.root), "", "is paused", "svid resume"))
         if not self.once or busy or self.scanner.waiting:
             return False
         with self.store.read() as session:
-            live = _unanswered(session)
+            live = queue.unanswered(session, self.home.id)
+            if live:
+                self._check_others(session)
+            if self.later:  # answers that can't be written now are for a later run
+                return not session.scalar(
+                    select(func.count(Job.seq)).where(Job.home == self.home.id, Job.state.in_(LIVE))
+                )
         return live == 0 and not any(self.home.claimed.glob("*.[0-9]*.*"))
+
+    def _check_others(self, session: Session) -> None:
+        """For --once, with nothing to do: raises Paused where a job waits for one that nobody is there to do."""
+        for job, earlier, home in queue.waits_for_others(session, self.home.id):
+            if not running(self.home.daemons, home):
+                root = roots(session, self.home).get(home, home)
+                message = f"waits for {earlier} of the home {root}, where no daemon runs"
+                raise Paused(Problem(job, "", message, f"svid --home {root} up"))
+
+    def _exit_code(self) -> int:
+        failed = StorageError.exit_code if self.later else int(self.failures > 0)
+        return failed if self.once else 0
+
+    def _gives_up(self) -> bool:
+        """With a disk that can't be used: not to wait for it, because someone wants the daemon to end."""
+        busy = self.child is not None and self.child.job is not None
+        return not busy and ((self.stopping > 0 and self.halt.broken) or (self.once and self.halt.gave_up()))
 
     def _wait(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -200,13 +297,15 @@ class Daemon:
                         while os.read(self._wake_read, 4096):
                             pass
                 else:
-                    self._hear()
+                    with self.halt.guard():
+                        self._hear()
 
     def _patience(self) -> float:
         """Sooner where a file is settling, or where a dead daemon's render process may still be ending."""
+        poll = min(self.settings.poll, self.reporter.every or self.settings.poll)
         if self.scanner.waiting:
-            return min(self.settings.poll, max(self.settings.settle / 2, 0.05))
-        return min(self.settings.poll, 0.2) if self.once else self.settings.poll
+            return min(poll, max(self.settings.settle / 2, 0.05))
+        return min(poll, 0.2) if self.once else poll
 
     def _hear(self) -> None:
         """Messages from the render process, or its death."""
@@ -217,75 +316,84 @@ class Daemon:
         if messages is None:
             self._bury(child)
             return
+        child.heard()
         for message in messages:
             if message["event"] == "outcome":
                 self._settle(child, message)
             else:
-                self.screen.show(message)
+                child.said(message)
+                if message["event"] in ("committed", "reused"):
+                    self.halt.committed()
+                self.screen.show({"attempt": child.attempt, **message} if child.job else message)
                 self._note(child, message)
 
     def _note(self, child: Child, message: dict[str, Any]) -> None:
         due = message["event"] in ("segment", "committed") or time.monotonic() - self._noted > PROGRESS_EVERY
+        due = due and not self.halt.broken
         if child.job is not None and message["event"] in ("segment", "step", "committed", "joining") and due:
             self._noted = time.monotonic()
-            with contextlib.suppress(queue.Fenced):
+            try:
                 queue.note_progress(self.store, child.job, child.attempt, message)
+            except queue.Fenced:
+                child.stop(now=True)
 
     def _settle(self, child: Child, message: dict[str, Any]) -> None:
         """A job has ended, one way or another."""
-        job, attempt, child.job = message["job"], message["attempt"], None
-        with contextlib.suppress(queue.Fenced):
-            if message["outcome"] == "failed":
-                queue.fail(self.store, job, attempt, message["errors"])
-            elif message["outcome"] == "stopped":
-                queue.release(self.store, job, attempt, "stopped")
-                self.screen.show({"event": "stopped", "job": job})
-            elif message["outcome"] == "out of memory":
-                self._crashed(job, attempt, "out of memory", message["detail"])
+        job, child.job = child.job, None
+        if message["outcome"] == "storage":
+            self.halt.met(Problem(**message["problem"]))
+        elif message["outcome"] == "out of memory":
+            message = self.ladder.met(child.doing, message)
+            if self.child is not None:
+                child.end()  # a fresh process has all of its memory again
+            self.child = None
+        if job is not None:
+            self._owed.append((job, child.attempt, message))
+        if not self.halt.broken:
+            self._pay()
+
+    def _pay(self) -> None:
+        """Write down how jobs have ended. What can't be written now is owed, and written when the disk lets it."""
+        while self._owed:
+            job, attempt, message = self._owed[0]
+            try:
+                self._write_down(job, attempt, message)
+            except queue.Fenced:
+                self.screen.show({"event": "lost", "job": job, "attempt": attempt})
+            del self._owed[0]
+
+    def _write_down(self, job: str, attempt: int, message: dict[str, Any]) -> None:
+        if message["outcome"] == "lost":
+            self.screen.show({"event": "lost", "job": job, "attempt": attempt})
+        elif message["outcome"] == "failed":
+            queue.fail(self.store, job, attempt, message["errors"])
+        elif message["outcome"] == "stopped" and job in self.orders.cancelled():
+            queue.cancel(self.store, job, attempt=attempt)
+            self.orders.obeyed("cancel", job)
+        elif message["outcome"] == "stopped":
+            queue.release(self.store, job, attempt, "stopped")
+            self.screen.show({"event": "stopped", "job": job})
+        elif message["outcome"] == "storage":
+            queue.release(self.store, job, attempt, "storage", str(Problem(**message["problem"])))
+        elif message["outcome"] == "out of memory":
+            again = message["next"] is not None
+            told = (message["memory"], message["detail"], message["size"])
+            queue.out_of_memory(self.store, job, attempt, *told, again=again)
+            self.screen.show({**message, "event": "out-of-memory", "job": job})
+        elif message["outcome"] == "crashed":
+            limit, reached = self.settings.max_attempts, message["reached"]
+            again = queue.crashed(self.store, job, attempt, message["detail"], limit, reached)
+            self.screen.show({"event": "crashed", "job": job, "detail": message["detail"], "again": again})
 
     def _bury(self, child: Child) -> None:
         how = child.bury()
         self.child = None
-        if child.job is not None:
-            with contextlib.suppress(queue.Fenced):
-                self._crashed(child.job, child.attempt, "crashed", how)
-
-    def _crashed(self, job: str, attempt: int, outcome: str, detail: str) -> None:
-        again = queue.crashed(self.store, job, attempt, outcome, detail, self.settings.max_attempts)
-        self.screen.show({"event": "crashed", "job": job, "detail": detail, "again": again})
-
-
-def _unanswered(session: Any) -> int:
-    """Jobs that have not ended, or have no answer yet."""
-    return session.scalar(select(func.count(Job.seq)).where(~Job.answered)) or 0
-
-
-def _check_disk(home: Home) -> None:
-    """Files move between these folders by rename, which is a mutex and all or nothing on one file system only."""
-    for one, other in (
-        (home.inbox, home.claimed),
-        (home.claimed, home.done),
-        (home.claimed, home.failed),
-        (home.tmp, home.blobs),
-        (home.tmp, home.done),
-    ):
-        if one.stat().st_dev != other.stat().st_dev:
-            raise HomeError(Problem(str(one), "", f"is on another file system than {other}", "put both on one"))
-
-
-def _sweep(home: Home) -> None:
-    """Remove the scratch files of processes that are gone."""
-    for file in home.tmp.iterdir():
-        owner = file.name.partition("-")[0]
-        if owner.isdigit() and not _process_alive(int(owner)):
-            file.unlink(missing_ok=True)
-
-
-def _process_alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        trouble = self.halt.trouble() if child.job is not None else None
+        if trouble is not None:  # a library that can't write may well abort
+            self._settle(child, {"outcome": "storage", "problem": trouble.as_dict()})
+        elif child.starved:
+            self._settle(child, {"outcome": "out of memory", "detail": how})
+        else:
+            ask = child.doing.get("ask")
+            reached = (ask, self.snapshots.step(ask)) if ask is not None else None
+            self._settle(child, {"outcome": "crashed", "detail": how, "reached": reached})

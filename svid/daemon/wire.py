@@ -12,6 +12,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+LONGEST = 1 << 26
+"""Bytes of one message."""
+
 
 class Wire:
     """One end of the line."""
@@ -31,7 +34,8 @@ class Wire:
             self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have arrived, waiting for the first bytes; None where the other end is gone."""
+        """The messages that have arrived, waiting for the first bytes; None where the other end is gone, or talks
+        rubbish (a plugin may write to any of its process's files), after which nothing that it says can be trusted."""
         try:
             data = self.socket.recv(1 << 16)
         except ConnectionError:
@@ -39,7 +43,12 @@ class Wire:
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            found = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            return None
+        named = all(isinstance(message, dict) and ("event" in message or "do" in message) for message in found)
+        return found if named and len(self._rest) <= LONGEST else None
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Every message until the other end is gone."""

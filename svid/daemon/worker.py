@@ -15,10 +15,18 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from svid import logs
+from svid.daemon.halt import trouble
 from svid.daemon.wire import Wire
-from svid.errors import Cancelled, Problem, Refused, SvidError
+from svid.errors import Cancelled, Problem, Refused, SvidError, UsageError
 from svid.home import Home
+from svid.memory import ran_out
+from svid.plugin.blame import said
 from svid.render.watch import Watch
+from svid.store.disk import fault_of_one, met_a_file, storage_problem
+from svid.store.engine import Store
+from svid.store.queue import Fenced
+from svid.store.scratch import sweep_own
 
 log = logging.getLogger("svid.worker")
 
@@ -32,14 +40,29 @@ def main(arguments: list[str]) -> int:
     # The daemon decides what a signal means and says so over the wire; a terminal sends them to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    wire = Wire(socket.socket(fileno=handle))
+    os.set_inheritable(handle, False)  # a program that a plugin starts is not to keep the wire open
+    home, wire = Home(root), Wire(socket.socket(fileno=handle))
+    logs.configure(logging.INFO, as_json=_logs_json(home), stream=sys.stderr)
     try:
-        serve(Home(root), wire)
+        serve(home, wire)
     except BrokenPipeError:
         return 1
+    except Exception as error:
+        problem = storage_problem(error)
+        if problem is None and not ran_out(error):
+            raise
+        starved = {"outcome": "out of memory", "detail": said(error)}
+        how = {"outcome": "storage", "problem": problem.as_dict()} if problem is not None else starved
+        wire.send({"event": "outcome", **how})
     return 0
+
+
+def _logs_json(home: Home) -> bool:
+    """Whether svid.toml wants JSON; one that was broken since the daemon began is `serve`'s to answer."""
+    try:
+        return home.config.daemon.log == "json"
+    except UsageError:
+        return False
 
 
 def _die_with(parent: int) -> None:
@@ -60,11 +83,16 @@ def serve(home: Home, wire: Wire) -> None:
     from svid.store.engine import open_store
 
     prepare_torch()
-    plugins = Plugins.load(bundled_dir() / "plugins", home.plugins)
-    store = open_store(home.database, bundled_dir() / "db" / "migrations")
-    studio = Studio(home, store, plugins)
+    try:
+        plugins = Plugins.load(bundled_dir() / "plugins", home.plugins)
+        store = open_store(home.database, bundled_dir() / "db" / "migrations")
+        studio = Studio(home, store, plugins)
+    except UsageError as error:  # a plugin or svid.toml that was changed since the daemon began
+        _decline(wire, error)
+        return
 
     def tell(event: Any) -> None:
+        logs.note(event)
         wire.send(event)
         plugins.emit(event)
 
@@ -72,13 +100,26 @@ def serve(home: Home, wire: Wire) -> None:
     orders = _listen(wire, watch)
     wire.send({"event": "ready", "device": studio.device, "why": studio.device_reason, "dtype": studio.dtype})
     while (order := orders.get()) is not None:
-        outcome = _try(lambda order=order: render_job(studio, order["job"], order["attempt"], watch))
+        logs.note({"job": order["job"], "attempt": order["attempt"]})
+        watch.begin()
+        studio.plans = order["plans"]
+        outcome = _try(lambda order=order: render_job(studio, order["job"], order["attempt"], watch), home, store)
         gc.collect()
+        sweep_own(home.tmp)
         wire.send(
             {**outcome, "event": "outcome", "job": order["job"], "attempt": order["attempt"], "rss": peak_memory_mib()}
         )
         if outcome["outcome"] == "out of memory":
             return  # a fresh process has all of its memory again
+
+
+def _decline(wire: Wire, error: SvidError) -> None:
+    """Fail the job that this process was started for, and end: the next one gets a fresh process."""
+    order = next((message for message in wire.messages() if message["do"] == "render"), None)
+    if order is not None:
+        errors = [problem.as_dict() for problem in error.problems]
+        job = {"job": order["job"], "attempt": order["attempt"]}
+        wire.send({"event": "outcome", "outcome": "failed", "errors": errors, **job})
 
 
 def _listen(wire: Wire, watch: Watch) -> SimpleQueue[dict[str, Any] | None]:
@@ -103,35 +144,47 @@ def _listen(wire: Wire, watch: Watch) -> SimpleQueue[dict[str, Any] | None]:
     return orders
 
 
-def _try(work: Any) -> dict[str, Any]:
+def _try(work: Any, home: Home, store: Store) -> dict[str, Any]:
     """Do a job and say how it ended."""
     try:
         work()
     except Cancelled:
         return {"outcome": "stopped"}
-    except Refused as error:
-        log.info("job refused: %s", error, exc_info=error.__cause__)
-        if _out_of_memory(error):
-            return {"outcome": "out of memory", "detail": str(error)}
-        return {"outcome": "failed", "errors": [problem.as_dict() for problem in error.problems]}
-    except SvidError as error:
-        log.error("job failed", exc_info=error)
-        return {"outcome": "failed", "errors": [problem.as_dict() for problem in error.problems]}
-    except MemoryError as error:
-        return {"outcome": "out of memory", "detail": str(error) or "MemoryError"}
-    except Exception as error:  # a fault of svid's own must not cost more than this job either
-        log.exception("job failed in an unforeseen way")
-        problem = Problem("svid", type(error).__name__, str(error), "this is a fault of svid: please report it")
-        return {"outcome": "failed", "errors": [problem.as_dict()]}
+    except Fenced:
+        return {"outcome": "lost"}
+    except BaseException as error:  # also what a plugin raises to end the process
+        return (_storage(error, home, store) if met_a_file(error) else None) or _failure(error)
     return {"outcome": "done"}
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        error = error.__cause__
-    return False
+def _storage(error: BaseException, home: Home, store: Store) -> dict[str, Any] | None:
+    """What an exception with a file behind it means for the job; None where no disk is to blame. An exception does not
+    tell a broken disk from one broken file, or from a full one of a plugin's, so the home's own folders are tried."""
+    broken, one = trouble(home, store), fault_of_one(error, (home.db, home.watch))
+    problem = broken or (None if one else storage_problem(error))
+    if problem is not None:
+        log.warning("the disk does not let the job go on: %s", problem, exc_info=error)
+        return {"outcome": "storage", "problem": problem.as_dict()}
+    if one is None:
+        return None
+    log.error("the job needs a file that its disk fails under", exc_info=error)
+    return {"outcome": "failed", "errors": [one.as_dict()]}
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """What an exception that is not the disk's fault means for the job."""
+    if ran_out(error):
+        log.warning("out of memory", exc_info=error)
+        return {"outcome": "out of memory", "detail": said(error.__cause__ or error)}
+    if isinstance(error, Refused):
+        log.info("job refused: %s", error, exc_info=error.__cause__)
+    elif isinstance(error, SvidError):
+        log.error("job failed", exc_info=error)
+    else:  # a fault of svid's own must not cost more than this job either
+        log.error("job failed in an unforeseen way", exc_info=error)
+        problem = Problem("svid", type(error).__name__, str(error), "this is a fault of svid: please report it")
+        return {"outcome": "failed", "errors": [problem.as_dict()]}
+    return {"outcome": "failed", "errors": [problem.as_dict() for problem in error.problems]}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,17 @@ from svid.inbox.pictures import PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
 from svid.manifest.model import Manifest
 from svid.manifest.read import Known, parse, validate
-from svid.plan.build import Parent, build_plan, chosen
-from svid.plan.settings import PictureRef, Settings
+from svid.plan.build import Plan, build_plan
+from svid.plan.ground import Ground, ground
+from svid.plan.resolve import chosen
+from svid.plan.settings import ClipRef, PictureRef
 from svid.store.blobs import Blobs
+from svid.store.disk import storage_errors
 from svid.store.engine import Store
-from svid.store.lineage import Reference, resolve, settings_after
-from svid.store.models import Job, Segment, Video
+from svid.store.files import sync_file, sync_folder
+from svid.store.ids import job_ids
+from svid.store.lineage import Reference, is_changing, length_of, resolve
+from svid.store.models import Job, Video
 
 if TYPE_CHECKING:
     from svid.plugin.manager import Plugins
@@ -41,12 +46,20 @@ class Request:
     text: str
     manifest: Manifest
     pictures: Mapping[str, PictureRef]
+    clip: ClipRef | None
     base: Reference | None
+    plan: Plan | None
+    """None where the video that it stands on has jobs that are done first."""
+
+    @property
+    def inputs(self) -> dict[str, PictureRef | ClipRef]:
+        """The pictures and the clip, by their places."""
+        return {**self.pictures, **({"clip": self.clip} if self.clip else {})}
 
     @property
     def digest(self) -> str:
-        """The same for the same text and the same pictures, in any home."""
-        return digest({"text": self.text, "pictures": {at: ref.sha256 for at, ref in self.pictures.items()}})
+        """The same for the same text and the same inputs, in any home."""
+        return digest({"text": self.text, "pictures": {at: ref.sha256 for at, ref in self.inputs.items()}})
 
 
 class Desk:
@@ -66,25 +79,14 @@ class Desk:
     def understand(self, data: bytes, name: str, folder: Path) -> Request:
         """Raises Refused or NotFound with everything that is wrong, as far as it can be told before rendering."""
         manifest = validate(parse(data, Path(name).suffix.lower(), name), name, self.options, self.known)
-        problems: list[Problem] = []
-        pictures: dict[str, PictureRef] = {}
-        for place, written in named_pictures(manifest):
-            try:
-                pictures[place] = self.pictures.take(written, folder, self.roots)
-            except MediaError as error:
-                problems += [
-                    Problem(name, place, f"{problem.file}: {problem.message}", problem.hint)
-                    for problem in error.problems
-                ]
-        base, refusal = None, ManifestError
+        pictures, clip, problems = self._inputs(manifest, name, folder)
+        base, plan, refusal = None, None, ManifestError
         try:
-            base, parent = self._base(manifest)
-            ready = manifest.image is not None or parent is not None
-            if ready and not problems:
-                self._check_model(*chosen(manifest, self.home.config, parent))
-                build_plan(manifest, self.home.config, self.recipes, pictures, parent, name)
+            base, below = self._base(manifest, name)
+            if (base is None or below is not None) and not problems:
+                plan = self._plan(manifest, pictures, clip, below, name)
         except NotFound as error:
-            place, refusal = "extend" if manifest.extend else "branch", UnknownVideo
+            place, refusal = manifest.base[0] if manifest.base else "", UnknownVideo
             problems += [
                 Problem(name, place, f"{problem.file!r}: {problem.message}", problem.hint) for problem in error.problems
             ]
@@ -92,20 +94,50 @@ class Desk:
             problems += error.problems
         if problems:
             raise refusal(problems)
-        return Request(name, data.decode("utf-8-sig"), manifest, pictures, base)
+        return Request(name, data.decode("utf-8-sig"), manifest, pictures, clip, base, plan)
 
-    def _base(self, manifest: Manifest) -> tuple[Reference | None, Parent | None]:
-        """The video that is extended or branched, and what of it is known already (it may still be in the queue)."""
-        written = manifest.extend or manifest.branch
-        if written is None:
+    def _inputs(
+        self, manifest: Manifest, name: str, folder: Path
+    ) -> tuple[dict[str, PictureRef], ClipRef | None, list[Problem]]:
+        """The pictures and the clip of a manifest, taken into the store, and what is wrong with them."""
+        pictures, clip = dict[str, PictureRef](), None
+        problems: list[Problem] = []
+        for place, written in [*named_pictures(manifest), *([("clip", manifest.clip)] if manifest.clip else [])]:
+            try:
+                if place == "clip":
+                    clip = self.pictures.take_clip(written, folder, self.roots)
+                else:
+                    pictures[place] = self.pictures.take(written, folder, self.roots)
+            except MediaError as error:
+                problems += [
+                    Problem(name, place, f"{problem.file}: {problem.message}", problem.hint)
+                    for problem in error.problems
+                ]
+        return pictures, clip, problems
+
+    def _base(self, manifest: Manifest, name: str) -> tuple[Reference | None, Ground | None]:
+        """The video that a manifest names, and what the job stands on, unless that is for other jobs to decide."""
+        if manifest.base is None:
             return None, None
         with self.store.read() as session:
-            base = resolve(session, written)
-            if base.video.tip_id is None:
+            base = resolve(session, manifest.base[1], later=True)
+            if base.video.tip_id is None or is_changing(session, base.video):
                 return base, None
-            length = base.length or session.get_one(Segment, base.video.tip_id).index + 1
-            settings = Settings.model_validate(settings_after(session, base.video, length - 1))
-            return base, Parent(base.video.id, length, settings)
+            return base, ground(session, manifest, base.video, base.length, self.home.config, self.recipes, name)
+
+    def _plan(
+        self,
+        manifest: Manifest,
+        pictures: Mapping[str, PictureRef],
+        clip: ClipRef | None,
+        below: Ground | None,
+        name: str,
+    ) -> Plan:
+        config = self.home.config
+        self._check_model(*chosen(manifest, config, below.parent.settings if below else None))
+        if below is not None:
+            return below.plan(manifest, config, self.recipes, pictures, name)
+        return build_plan(manifest, config, self.recipes, pictures, None, name, clip)
 
     def _check_model(self, recipe: str, model: str) -> None:
         from svid.wan.folder import check_base, read_summary
@@ -127,19 +159,37 @@ def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:
 
 
 def accept(desk: Desk, claimed: Claimed) -> Job | None:
-    """Make a job of a claimed file and return it; None where the file is still being written.
+    """Make a job of a claimed file and return it; None where the file is still being written, or is this daemon's no
+    more.
 
-    Raises ManifestError where it can't become a job.
+    Raises ManifestError where it can't become a job, StorageError where the disk does not let it.
     """
-    refusal = _why_not(claimed.path)
+    with storage_errors():
+        return _accept(desk, claimed)
+
+
+def _accept(desk: Desk, claimed: Claimed) -> Job | None:
+    try:
+        refusal = _why_not(claimed.path)
+        data = None if refusal else read_quiet(claimed.path)
+    except OSError as error:
+        raise ManifestError(Problem(claimed.name, "", f"can't be read: {error.strerror}")) from error
     if refusal:
         raise ManifestError(Problem(claimed.name, "", refusal))
-    data = read_quiet(claimed.path)
     if data is None:
         return None
     request = desk.understand(data, claimed.name, desk.home.inbox)
+    # Before the row: a file that is in the inbox again after a power failure would be done again.
+    try:
+        sync_file(claimed.path)
+    except FileNotFoundError:  # adopted by another daemon, or taken away, as below
+        return None
+    for folder in (claimed.path.parent, desk.home.inbox):
+        sync_folder(folder)
     with desk.store.write() as session:
-        job = _insert(session, request, claimed)
+        if not os.path.lexists(claimed.path):  # adopted by another daemon, which makes the job, or taken away
+            return None
+        job = _insert(session, request, claimed, desk.home.id)
     crashpoint("job-accepted")
     return job
 
@@ -155,14 +205,11 @@ def _why_not(path: Path) -> str:
     return "" if info.st_size else "is empty"
 
 
-def _insert(session: Session, request: Request, claimed: Claimed) -> Job:
-    """Ids come from what was asked, and how often it was asked in this home, so that two homes that are asked the same
-    things give the same names, and files with the names inside the same bytes."""
+def _insert(session: Session, request: Request, claimed: Claimed, home: str) -> Job:
     earlier = select(func.count(Job.seq)).where(Job.digest == request.digest)
     occurrence = (session.scalar(earlier) or 0) + 1
-    fingerprint = hashlib.sha256(f"{request.digest} {occurrence}".encode()).hexdigest()
-    id_ = f"j{fingerprint[:12]}"
-    video, after, length = _video(session, request, f"v{fingerprint[12:24]}")
+    id_, fresh = job_ids(request.digest, occurrence)
+    video, after = _video(session, request, fresh)
     job = Job(
         id=id_,
         digest=request.digest,
@@ -171,32 +218,35 @@ def _insert(session: Session, request: Request, claimed: Claimed) -> Job:
         claimed=claimed.path.name,
         text=request.text,
         manifest=request.manifest.model_dump(mode="json"),
-        pictures={place: ref.model_dump() for place, ref in request.pictures.items()},
+        pictures={place: ref.model_dump() for place, ref in request.inputs.items()},
         video_id=video,
         after=after,
-        base_length=length,
+        base_length=request.base.length if request.base else None,
+        home=home,
         priority=request.manifest.priority,
     )
     session.add(job)
     return job
 
 
-def _video(session: Session, request: Request, fresh: str) -> tuple[str, str | None, int | None]:
-    """The video that grows, the one it is forked from, and how many of that one's segments are meant."""
+def _video(session: Session, request: Request, fresh: str) -> tuple[str, str | None]:
+    """The video that grows, and the one it is forked from."""
     base, manifest = request.base, request.manifest
     name = manifest.name or (base.video.name if base else Path(request.file).stem)
     if base is None:
         session.add(Video(id=fresh, name=name))
         session.flush()
-        return fresh, None, None
+        return fresh, None
     video = session.get_one(Video, base.video.id)
-    length = base.length
-    grows = manifest.extend is not None and length is None
-    if manifest.extend is not None and length is not None and video.tip_id is not None:
-        # `extend = "V@3"` on a video of three segments is the video itself; on a longer one it is a branch.
-        grows = session.get_one(Segment, video.tip_id).index + 1 == length
-    if grows:
-        return video.id, None, None
+    if manifest.branch is None and (manifest.extend is None or _goes_on(session, video, base.length)):
+        return video.id, None
     session.add(Video(id=fresh, name=name, forked_from=video.id))
     session.flush()
-    return fresh, video.id, length
+    return fresh, video.id
+
+
+def _goes_on(session: Session, video: Video, length: int | None) -> bool:
+    """Whether to extend the first `length` segments of a video is to make it longer, and not a branch. While other jobs
+    change it nobody knows: then the job has its turn among them, and it is decided when it begins."""
+    unknown = length is None or length < 0 or is_changing(session, video)
+    return unknown or length == length_of(session, video)

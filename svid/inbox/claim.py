@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from svid.crash import crashpoint
 from svid.inbox.scan import LARGEST
@@ -46,11 +50,18 @@ def shown_name(name: str) -> str:
     return text
 
 
-def adopt(folder: Path, worker: str, alive: Callable[[str], bool], has_job: Callable[[str], bool]) -> Iterator[Claimed]:
+def adopt(
+    folder: Path,
+    worker: str,
+    alive: Callable[[str], bool],
+    has_job: Callable[[str], bool],
+    alone: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[Claimed]:
     """The files in `folder` that are to become jobs: this daemon's own, and those of daemons that are gone.
 
-    A file with a job keeps its name, by which the job's row finds it: `has_job` is asked before anything is renamed,
-    and a daemon that is gone can't make a job of it afterwards.
+    A file with a job keeps its name, by which the job's row finds it. `alone` keeps everybody from making jobs and
+    giving answers: whoever does either looks in there whether the file is still his, so one that only seemed to be gone
+    finds that it is not.
     """
     for file in sorted(folder.iterdir(), key=_turn):
         owner, _, rest = file.name.partition(".")
@@ -61,10 +72,13 @@ def adopt(folder: Path, worker: str, alive: Callable[[str], bool], has_job: Call
             yield Claimed(file, name)
             continue
         target = folder / f"{worker}.{next(_numbers)}.{name}"
-        try:
-            file.rename(target)
-        except FileNotFoundError:
-            continue
+        with alone():
+            if has_job(file.name):
+                continue
+            try:
+                file.rename(target)
+            except FileNotFoundError:
+                continue
         yield Claimed(target, name)
 
 
@@ -77,9 +91,11 @@ def _turn(file: Path) -> tuple[int, str]:
 
 def read_quiet(file: Path) -> bytes | None:
     """The bytes of a file that nobody is writing to; None where it changed while it was read."""
-    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as stream:
         before = os.fstat(handle)
+        if not stat.S_ISREG(before.st_mode):  # whatever it was when it was looked at
+            raise OSError(errno.EINVAL, "is not a regular file")
         data = stream.read(LARGEST + 1)
         after = os.fstat(handle)
     same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size

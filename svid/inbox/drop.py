@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 from svid.home import Home
+from svid.store.files import sync_file, sync_folder
 
 
 def drop(home: Home, stem: str, data: bytes, suffix: str) -> Path:
     """Put a manifest into the inbox, whole at once; never over another one."""
-    part = home.inbox / f".{stem}.{os.getpid()}.part"
-    part.write_bytes(data)
+    part = home.inbox / f".{stem}.{secrets.token_hex(4)}.part"
     try:
+        part.write_bytes(data)
+        sync_file(part)
         while True:
             target = free_name(home.inbox, stem, suffix)
             try:
                 os.link(part, target)
             except FileExistsError:
                 continue
+            sync_folder(home.inbox)
             return target
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def drop_json(home: Home, stem: str, manifest: dict[str, Any]) -> Path:
     """Put a manifest into the inbox as JSON, which is taken without waiting for it to settle."""
-    return drop(home, stem, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(), ".json")
+    return drop(home, stem, as_json(manifest), ".json")
+
+
+def as_json(manifest: dict[str, Any]) -> bytes:
+    """A manifest as JSON. What is no Unicode, such as an argument that a shell gave in another encoding, stands in it
+    as an escape, so that it is refused like everything else that is wrong: by its place."""
+    try:
+        return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
 def free_name(folder: Path, stem: str, suffix: str) -> Path:

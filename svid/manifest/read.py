@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from svid.errors import Problem
 from svid.manifest.across import across
-from svid.manifest.model import Cut, Encode, Guidance, LoraUse, Manifest, Sample
+from svid.manifest.model import Manifest
 from svid.manifest.syntax import MAX_BYTES, parse
+from svid.manifest.tables import Conditioning, Cut, Decode, Encode, End, Guidance, LoraUse, Sample
 from svid.manifest.words import at, expected, near, place, refuse, shorten
 
 __all__ = ["MAX_BYTES", "Known", "build_options", "parse", "validate"]
@@ -23,6 +24,9 @@ _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("sample", "guidance"): Guidance,
     ("loras",): LoraUse,
     ("cuts",): Cut,
+    ("ends",): End,
+    ("conditioning",): Conditioning,
+    ("decode",): Decode,
     ("encode",): Encode,
 }
 
@@ -102,11 +106,8 @@ def _misplaced(loc: tuple[str | int, ...]) -> str:
             if key in model.model_fields and other == ():
                 return f"{key} belongs at the top, above the first [table]"
             if key in model.model_fields and len(other) == 1:
-                return (
-                    f"{key} belongs into [{other[0]}]"
-                    if other[0] in {"sample", "encode"}
-                    else f"{key} belongs into [[{other[0]}]]"
-                )
+                lists = {"loras", "cuts", "ends"}
+                return f"{key} belongs into [[{other[0]}]]" if other[0] in lists else f"{key} belongs into [{other[0]}]"
     return near(key, here.model_fields)
 
 
@@ -151,3 +152,6 @@ def _in_table(
         _build(model, {key: value for key, value in table.items() if key not in unknown})
     except ValidationError as error:
         yield from _in_fields(error, table, under, shown)
+    except Exception as error:  # a plugin's own validators may raise anything; that is a fault of the plugin
+        said = f"{type(error).__name__}: {error}"
+        yield Problem(shown, place(under), f"the plugin {under[-1]} failed to check its options: {said}")

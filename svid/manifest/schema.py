@@ -54,5 +54,6 @@ def json_schema(options: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     }
     # editors write the first into JSON manifests to find the schema; svid takes no notice of it
     manifest["properties"] = {"$schema": {"type": "string"}} | manifest["properties"]
-    manifest["oneOf"] = [{"required": ["image", "prompts"]}, {"required": ["extend"]}, {"required": ["branch"]}]
+    ways = (["image", "prompts"], ["extend"], ["branch"], ["redo"], ["reproduce"])
+    manifest["oneOf"] = [{"required": keys} for keys in ways]
     return {"$schema": DIALECT} | manifest | {"title": "svid manifest", "$defs": definitions}

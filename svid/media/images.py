@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_SCANS = 500
+"""Of a progressive JPEG. Encoders write about ten; each takes a pass over the whole picture, and an empty one ten
+bytes, so that half a megabyte could keep a daemon busy for hours."""
 
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -45,8 +48,8 @@ def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = 
         )
     try:
         with warnings.catch_warnings():
-            # Pillow's own warning starts at another size; the cap below is the one that counts.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of odd metadata, which are of no account, and of sizes other than our cap.
+            warnings.simplefilter("ignore")
             picture = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise MediaError(_too_large(file, max_pixels, str(error))) from error
@@ -54,10 +57,14 @@ def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = 
         raise MediaError(Problem(file, "", f"expected a PNG, JPEG or WEBP picture, found {_kind(path)}")) from error
     except _BROKEN as error:
         raise MediaError(_damaged(file, error)) from error
-    with picture:
+    with picture, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about its metadata is of no account
         if picture.width * picture.height > max_pixels:
             found = f"{picture.width}x{picture.height}"
             raise MediaError(_too_large(file, max_pixels, found))
+        if picture.format == "JPEG" and _scans(path) > MAX_SCANS:
+            message = f"expected at most {MAX_SCANS} scans of a progressive JPEG, found more"
+            raise MediaError(Problem(file, "", message, "save it again"))
         try:
             return _rgb(ImageOps.exif_transpose(picture))
         except _BROKEN as error:
@@ -98,6 +105,16 @@ def _rgb(picture: Image.Image) -> Image.Image:
         grey = np.asarray(picture).astype(np.uint32) >> 8
         picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     return picture.convert("RGB")
+
+
+def _scans(path: Path) -> int:
+    """How many scans a JPEG has at most: nothing else in its image data may look like the mark of one."""
+    found, last = 0, b""
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            found += (last + piece).count(b"\xff\xda")
+            last = b"\xff" if piece.endswith(b"\xff") else b""
+    return found
 
 
 def _kind(path: Path) -> str:

@@ -3,11 +3,13 @@ extension that says nothing goes on exactly as the video did."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from svid.api import Expert
+from svid.layout import Layout
 
 
 class _Frozen(BaseModel):
@@ -19,6 +21,19 @@ class PictureRef(_Frozen):
 
     sha256: str
     pixels: str
+    width: int = 0
+    height: int = 0
+    """As given, turned as its EXIF orientation says; 0 where it was taken in before sizes were noted."""
+
+
+class ClipRef(_Frozen):
+    """A clip in the blob store that a video goes on from; its frames are counted, its rate is what it says."""
+
+    sha256: str
+    frames: int
+    fps: float
+    width: int
+    height: int
 
 
 class TailRef(_Frozen):
@@ -45,6 +60,8 @@ class LoraStrength(_Frozen):
     name: str
     high: float = 1.0
     low: float = 1.0
+    steps: tuple[int, int] | None = None
+    """The first and the last step that it is on, counted from 1; None: all of them."""
 
     def of(self, expert: Expert) -> float:
         """The strength on one expert."""
@@ -64,9 +81,20 @@ class Settings(_Frozen):
     height: int
     frames: int
     fps: float
+    layout: Layout = Layout()
+    stream: bool = False
     sampling: SamplingSettings
     loras: tuple[LoraStrength, ...]
     options: dict[str, dict[str, Any]]
     codec: str
     quality: float | None
     anchor: PictureRef | TailRef
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a plan builds on: `length` segments of a video, and the settings that hold after them."""
+
+    video: str
+    length: int
+    settings: Settings

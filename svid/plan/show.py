@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from svid.api import Recipe
 from svid.config import weights_path
-from svid.plan.build import Parent, Plan, Planned, build_plan
-from svid.plan.settings import PictureRef, Settings
+from svid.layout import Seams, seams
+from svid.plan.build import Plan, Planned
+from svid.plan.grid import experts
+from svid.plan.settings import ClipRef, PictureRef, Settings
 from svid.render.env import choose_device, choose_dtype
-from svid.store.lineage import settings_after
-from svid.store.models import Segment
 from svid.wan.folder import FolderSummary, read_summary
 
 if TYPE_CHECKING:
@@ -17,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def plan_as_dict(desk: Desk, request: Request) -> dict[str, Any]:
-    """The plan of a request. Where it goes on from a video that is still in the queue, that is said and nothing
+    """The plan of a request. Where other jobs of the video that it stands on are done first, that is said and nothing
     planned."""
-    parent, waits = _parent(desk, request)
-    if waits:
-        return {"file": request.file, "waits_for": waits, "segments": []}
-    plan = build_plan(request.manifest, desk.home.config, desk.recipes, request.pictures, parent, request.file)
+    plan, base = request.plan, request.base
+    if plan is None:
+        return {"file": request.file, "waits_for": base.video.id if base else None, "segments": []}
     settings = plan.settings
     config = desk.home.config
     summary = read_summary(weights_path(config.models[settings.model].path, desk.home.root))
     device, _ = choose_device(config.render.device)
     dtype, _ = choose_dtype(config.render.dtype, device)
-    segments = [_segment(plan, one) for one in plan.segments]
+    segments = [_segment(plan, one, desk.recipes[one.settings.recipe]) for one in plan.segments]
+    before = plan.length - len(plan.segments)
     return {
         "file": request.file,
-        "continues": f"{parent.video}@{parent.length}" if parent else None,
+        "continues": f"{base.video.id}@{before}" if base and before else None,
         "recipe": settings.recipe,
         "model": settings.model,
         "size": f"{settings.width}x{settings.height}",
@@ -45,21 +46,13 @@ def plan_as_dict(desk: Desk, request: Request) -> dict[str, Any]:
     }
 
 
-def _parent(desk: Desk, request: Request) -> tuple[Parent | None, str | None]:
-    if request.base is None:
-        return None, None
-    video = request.base.video
-    if video.tip_id is None:
-        return None, video.id
-    with desk.store.read() as session:
-        length = request.base.length or session.get_one(Segment, video.tip_id).index + 1
-        settings = Settings.model_validate(settings_after(session, video, length - 1))
-    return Parent(video.id, length, settings), None
-
-
-def _segment(plan: Plan, one: Planned) -> dict[str, Any]:
+def _segment(plan: Plan, one: Planned, recipe: Recipe) -> dict[str, Any]:
     settings, sampling = one.settings, one.settings.sampling
-    repeated = plan.recipe.overlap if plan.recipe.trim == "tail" or one.index else 0
+    if one.clip is not None:
+        return _footage(plan, one.clip)
+    place = plan.segments.index(one)
+    after = plan.segments[place + 1] if place + 1 < len(plan.segments) else None
+    lost = _seam(one).overlap + (_seam(after).parent_trim if after else 0)
     high, low = experts(sampling.sampler, sampling.steps, sampling.shift, sampling.sigmas, sampling.boundary)
     passes = sum(
         steps * (1 if scale == 1 else 2)
@@ -70,8 +63,8 @@ def _segment(plan: Plan, one: Planned) -> dict[str, Any]:
         "prompt": settings.prompt,
         "seed": one.seed,
         "frames": settings.frames,
-        "shown": settings.frames - (0 if plan.recipe.trim == "tail" and one is plan.segments[-1] else repeated),
-        "conditioned_on": _conditioned_on(plan, one),
+        "shown": settings.frames - lost,
+        "conditioned_on": _conditioned_on(one, recipe),
         "cut": f"{one.cut.lora} at {one.cut.strength} on the high-noise expert" if one.cut else None,
         "steps": sampling.steps,
         "steps_high": high,
@@ -80,30 +73,43 @@ def _segment(plan: Plan, one: Planned) -> dict[str, Any]:
     }
 
 
-def experts(
-    sampler: str, steps: int, shift: float, sigmas: tuple[float, ...] | None, boundary: float
-) -> tuple[int, int]:
-    """How many steps fall to the high-noise and to the low-noise expert on the authors' grid. Samplers with another
-    grid may move one step over the boundary."""
-    if sigmas is None:
-        line = [1 - step / steps for step in range(steps)]
-        sigmas = tuple(shift * s / (1 + (shift - 1) * s) for s in line)
-    high = sum(sigma >= boundary for sigma in sigmas)
-    return high, len(sigmas) - high
+def _footage(plan: Plan, clip: ClipRef) -> dict[str, Any]:
+    """A clip that is gone on from: nothing is rendered, its end may be left out for what follows."""
+    return {
+        "number": 1,
+        "prompt": "",
+        "seed": 0,
+        "frames": clip.frames,
+        "shown": clip.frames - (_seam(plan.segments[1]).parent_trim if len(plan.segments) > 1 else 0),
+        "conditioned_on": f"the clip {clip.sha256[:12]}",
+        "cut": None,
+        **dict.fromkeys(("steps", "steps_high", "steps_low", "passes"), 0),
+    }
 
 
-def _conditioned_on(plan: Plan, one: Planned) -> str:
+def _seam(one: Planned) -> Seams:
+    return seams(one.settings.layout, first=one.index == 0, cut=one.cut is not None)
+
+
+def _conditioned_on(one: Planned, recipe: Recipe) -> str:
+    layout, end = one.settings.layout, " and an end picture" if one.end else ""
     if one.index == 0:
-        return "the start image"
+        return f"the start image{end}"
     anchor = one.settings.anchor
     shot = (
         f"picture {anchor.sha256[:12]}"
         if isinstance(anchor, PictureRef)
         else f"the last frame of segment {anchor.tail_of + 1}"
     )
-    if plan.recipe.motion_latents:
-        return f"the last {plan.recipe.motion_latents} latents of segment {one.index}, anchor: {shot}"
-    return f"the last {plan.recipe.motion_frames} frames of segment {one.index}"
+    if recipe.layout.pad == "zero_latent":
+        given = (
+            f"the last {layout.motion_latents} latents of segment {one.index}"
+            if layout.motion_latents
+            else "no latents"
+        )
+        return f"{given}, anchor: {shot}{end}"
+    given = f"the last {layout.motion_frames} frames of segment {one.index}"
+    return given + (f", anchor: {shot}" if layout.pad == "reference" and not end else "") + end
 
 
 def memory(summary: FolderSummary, settings: Settings, dtype: str) -> dict[str, float]:
@@ -132,7 +138,7 @@ def memory(summary: FolderSummary, settings: Settings, dtype: str) -> dict[str, 
 def plan_as_text(found: dict[str, Any]) -> str:
     """The plan for people."""
     if found.get("waits_for"):
-        return f"{found['file']}: waits for the video {found['waits_for']}, which is still in the queue"
+        return f"{found['file']}: waits for what is still to be done to the video {found['waits_for']}"
     start = f", continues {found['continues']}" if found["continues"] else ""
     lines = [f"{found['file']}: {found['recipe']} on {found['model']}, {found['size']} at {found['fps']:g} fps{start}"]
     for one in found["segments"]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from svid.errors import Problem
+from svid.memory import ran_out
 from svid.plugin.find import shown
 from svid.plugin.info import Loaded
 
@@ -40,7 +41,6 @@ def stage_problem(error: BaseException, stage: str, plugins: Iterable[Loaded], s
 
 
 def _hint(error: BaseException) -> str:
-    # by name, so that torch need not be imported to tell torch.OutOfMemoryError
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if ran_out(error):
         return "out of memory: fewer frames or a smaller width and height need less"
     return ""

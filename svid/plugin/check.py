@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from svid import hookspecs
+from svid import config, hookspecs
 from svid.errors import Problem
 from svid.manifest.words import near
 
@@ -17,10 +17,13 @@ HOOKS: Mapping[str, Callable[..., Any]] = {
 }
 """Every hook, in the order of the hookspecs."""
 
-STAGES = tuple(name for name, function in HOOKS.items() if function.svid_spec["firstresult"])  # type: ignore[attr-defined]
-"""The stages of the chain, in order: the hooks that take the first answer."""
+ASKED = tuple(name for name, function in HOOKS.items() if function.svid_spec["firstresult"])  # type: ignore[attr-defined]
+"""The hooks that take the first answer."""
 
-DECIDING = STAGES[:5]
+STAGES = tuple(f"svid_{stage}" for stage in config.STAGES)
+"""The stages of the chain, in order, which are asked so."""
+
+DECIDING = (*STAGES[:5], "svid_import")
 """The stages that decide a segment: a plugin that serves one of them stands in the segment's ask."""
 
 

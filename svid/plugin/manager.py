@@ -17,10 +17,11 @@ from svid.errors import NoStage, PluginError, Problem, StageError, SvidError
 from svid.manifest.words import near
 from svid.plugin import offers, trace
 from svid.plugin.blame import said, stage_problem
-from svid.plugin.check import DECIDING, HOOKS, STAGES
+from svid.plugin.check import ASKED, DECIDING, HOOKS, STAGES
 from svid.plugin.find import find
 from svid.plugin.info import Loaded, PluginInfo
 from svid.plugin.load import load_source
+from svid.plugin.quiet import stdout_aside
 
 if TYPE_CHECKING:
     import click
@@ -65,7 +66,8 @@ class Plugins:
         problems: list[Problem] = []
         for source in find(bundled, home):
             try:
-                loaded.append(load_source(source))
+                with stdout_aside():
+                    loaded.append(load_source(source))
             except PluginError as error:
                 problems += error.problems
                 cause = error.__cause__
@@ -146,14 +148,14 @@ class Plugins:
         Raises NoStage where all decline, StageError for whatever a plugin raises that is not of svid's; SvidError,
         Cancelled among them, passes. Frames of svid_decode come from a generator that does the same.
         """
-        if stage not in STAGES:
-            raise PluginError(Problem("svid", stage, "there is no such stage", near(stage, STAGES)))
+        if stage not in ASKED:
+            raise PluginError(Problem("svid", stage, "there is no such stage", near(stage, ASKED)))
         absent = self._absent(stage, job, segment)
         hook = self._pm.subset_hook_caller(stage, [self._pm.get_plugin(name) for name in absent])
         given = {"job": job, "segment": segment, **kwargs}
         assert hook.spec is not None  # noqa: S101 - every stage has one
         try:
-            with self.blame(stage):
+            with self.blame(stage), stdout_aside():
                 answer = hook(**{name: given[name] for name in hook.spec.argnames})
         except _Declined:
             raise NoStage(self._nobody(stage, job, absent)) from None
@@ -212,7 +214,8 @@ class Plugins:
     def _alone(self, plugin: Loaded, hook: str, **kwargs: Any) -> Any:
         """Call one plugin's implementation of a hook that has no first answer; None where it says nothing."""
         others = [other for name, other in self._pm.list_name_plugin() if name != plugin.info.name]
-        answers = self._pm.subset_hook_caller(hook, others)(**kwargs)
+        with stdout_aside():
+            answers = self._pm.subset_hook_caller(hook, others)(**kwargs)
         return answers[0] if answers else None
 
     def _part(self, plugin: Loaded, job: Job, segment: Segment) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from svid.api import Job, Lora, Picture, Segment
 from svid.errors import Problem, StoreError
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when the meaning of a key below changes, so that old asks are never mistaken for new ones."""
 
 
@@ -30,11 +30,13 @@ def build_ask(
         "height": segment.height,
         "image": segment.image.pixels if segment.image else None,
         "anchor": _pixels(segment),
-        "motion_latents": segment.motion_latents,
-        "motion_frames": segment.motion_frames,
-        "pad": segment.pad,
+        "clip": {"bytes": segment.clip.sha256, "last": segment.clip.last} if segment.clip else None,
+        "end_image": segment.end_image.pixels if segment.end_image else None,
+        "layout": segment.layout.model_dump(),
         "overlap": segment.overlap,
-        "tail_trim": segment.tail_trim,
+        "parent_trim": segment.parent_trim,
+        "blend": segment.blend,
+        "stream": segment.stream,
         "sampling": {
             "sampler": segment.sampling.sampler,
             "steps": segment.sampling.steps,
@@ -50,11 +52,16 @@ def build_ask(
     }
 
 
-def _pixels(segment: Segment) -> str:
+def _pixels(segment: Segment) -> str | None:
+    if segment.clip is not None:
+        return None
     if not isinstance(segment.anchor, Picture):
         raise StoreError(Problem(f"segment {segment.index + 1}", "anchor", "is asked for before it is rendered"))
     return segment.anchor.pixels
 
 
 def _lora(lora: Lora) -> dict[str, Any]:
-    return {expert: {"file": lora.digests[expert], "strength": lora.strength[expert]} for expert in sorted(lora.files)}
+    on: dict[str, Any] = {
+        expert: {"file": lora.digests[expert], "strength": lora.strength[expert]} for expert in sorted(lora.files)
+    }
+    return {**on, "steps": list(lora.steps) if lora.steps else None}

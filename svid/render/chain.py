@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 
-from svid.api import Carry, Clip, Conditioning, Job, Progress, Segment, State
+from svid.api import Applied, Carry, Clip, Conditioning, Job, Progress, Segment, Snapshot, State
 from svid.canonical import digest
 from svid.errors import Problem, StageError
+from svid.layout import TAIL_FRAMES
+from svid.media.blend import as_levels, linear_blend
+from svid.media.images import resized
+from svid.media.reading import read_frames
+from svid.render.checkpoint import Keeper, Resumed, no_checkpoint
 from svid.render.loras import HeldLoras
+from svid.render.weights import Print, changed, fingerprint
 
 if TYPE_CHECKING:
     from svid.plugin.manager import Plugins
-
-TAIL_FRAMES = 5
-"""Exact frames kept of every segment: as many as any SVI variant conditions on."""
 
 
 @dataclass
@@ -38,13 +42,21 @@ class Work:
     """Frames at the end that are not shown, because another segment follows and repeats them."""
     begins: Callable[[str], None] = lambda stage: None
     """Hears which stage begins."""
+    checkpoint: Callable[[Resumed], Keeper] = no_checkpoint
+    """Makes the segment's checkpoint, which tells whom it is given where the segment goes on."""
+    resumed: int = 0
+    """The step after which an interrupted segment goes on; 0: it began at the first."""
     model: Any = None
     conditioning: Conditioning | None = None
     loras: HeldLoras = field(default_factory=HeldLoras)
-    lora_report: Mapping[str, Any] = field(default_factory=dict)
+    applied: Applied = field(default_factory=lambda: Applied({}))
+    weights: Print = field(default_factory=dict)
+    """What the weights were like before sampling; empty where LoRAs change them from step to step."""
     state: State = field(default_factory=dict)
     frames: Iterator[torch.Tensor] | None = None
     tail: deque[torch.Tensor] = field(default_factory=lambda: deque(maxlen=TAIL_FRAMES))
+    footage: deque[torch.Tensor] = field(default_factory=deque)
+    """The last frames of a clip that is read."""
     clip: Clip | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -66,16 +78,45 @@ def _apply_loras(work: Work) -> None:
     part = work.plugins.ask(work.job, segment)
     key = digest({"loras": repr(segment.loras), "cut": repr(segment.cut), "plugins": part})
     with work.plugins.blame("svid_apply_loras"):
-        work.lora_report = work.loras.apply(key, lambda: work.ask("apply_loras", model=work.model))
+        work.applied = work.loras.apply(key, lambda: work.ask("apply_loras", model=work.model))
 
 
 def _sample(work: Work) -> None:
-    work.state = work.ask("sample", model=work.model, conditioning=work.conditioning, progress=work.progress)
+    _begin_step(work, 1)
+    work.weights = fingerprint(work.model) if work.applied.begin_step is None else {}
+    checkpoint = work.checkpoint(lambda snapshot: _resume(work, snapshot))
+    progress = _stepping(work, checkpoint)
+    given = {"model": work.model, "conditioning": work.conditioning}
+    work.state = work.ask("sample", **given, progress=progress, checkpoint=checkpoint)
     for name, tensor in work.state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise StageError(
                 Problem(f"segment {work.segment.index + 1}", name, "expected finite numbers, found NaN or infinity")
             )
+
+
+def _begin_step(work: Work, step: int) -> None:
+    if work.applied.begin_step is not None:
+        with work.plugins.blame("svid_apply_loras"):
+            work.applied.begin_step(step)
+
+
+def _stepping(work: Work, checkpoint: Keeper) -> Progress:
+    """The job's progress, the checkpoint's, and the LoRAs' too: what ends a step begins the next one."""
+
+    def progress(step: int, steps: int) -> None:
+        checkpoint.passed(step, steps)
+        work.progress(step, steps)
+        if step < steps:
+            _begin_step(work, step + 1)
+
+    return progress
+
+
+def _resume(work: Work, snapshot: Snapshot) -> None:
+    work.resumed = snapshot.step
+    if snapshot.step < snapshot.steps:
+        _begin_step(work, snapshot.step + 1)
 
 
 def _decode(work: Work) -> None:
@@ -85,21 +126,62 @@ def _decode(work: Work) -> None:
 def _encode(work: Work) -> None:
     with work.plugins.blame("svid_decode"):
         work.clip = work.ask("encode", frames=_shown(work), out=work.out)
+    names = changed(work.weights, fingerprint(work.model)) if work.weights else []
+    if names:
+        message = f"expected weights that stay as they are, found {len(names)} parameters changed, {names[0]} first"
+        place = f"segment {work.segment.index + 1}"
+        raise StageError(Problem(place, "sample to encode", message, "a plugin writes to the model: `svid plugins`"))
+
+
+def _read(work: Work) -> None:
+    """The frames of the clip, stretched to the video's size as pictures are; its end is kept for the import."""
+    clip, size = work.segment.clip, (work.segment.width, work.segment.height)
+    if clip is not None:
+        work.footage = deque(maxlen=clip.last)
+        work.frames = _kept(work, (resized(Image.fromarray(one.numpy()), *size) for one in read_frames(clip.path)))
+
+
+def _kept(work: Work, frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for frame in frames:
+        work.footage.append(frame)
+        yield frame[None]
+
+
+def _encode_and_import(work: Work) -> None:
+    _encode(work)
+    work.state = work.ask("import", model=work.model, frames=torch.stack(list(work.footage)))
 
 
 def _shown(work: Work) -> Iterator[torch.Tensor]:
     """The decoded frames that are shown, one pass, keeping the tail; they are never all in memory."""
-    first, end = work.segment.overlap, work.segment.frames - work.dropped
-    seen = 0
+    segment, seen = work.segment, 0
+    # Decoded as a continuation, the frames that repeat the segment before are not there to begin with.
+    goes_on = segment.stream and work.carry is not None
+    first, count = (0, segment.frames - segment.overlap) if goes_on else (segment.overlap, segment.frames)
     for frames in _decoded(work):
         work.tail.extend(frames)
-        shown = frames[max(0, first - seen) : max(0, end - seen)]
+        shown = _blended(work, frames, seen)[max(0, first - seen) : max(0, count - work.dropped - seen)]
         seen += len(frames)
         if len(shown):
             yield shown
-    if seen != work.segment.frames:
-        where = f"segment {work.segment.index + 1}"
-        raise StageError(Problem(where, "decode", f"expected {work.segment.frames} frames, found {seen}"))
+    if seen != count:
+        hint = "the clip has frames that can't be decoded: convert it" if segment.clip is not None else ""
+        found = f"expected {count} frames, found {seen}"
+        raise StageError(Problem(f"segment {segment.index + 1}", "decode", found, hint))
+
+
+def _blended(work: Work, frames: torch.Tensor, seen: int) -> torch.Tensor:
+    """`frames`, of which those that repeat the segment before are mixed with it, where its seam is blended."""
+    count, carry = work.segment.blend, work.carry
+    if carry is None or seen >= count:
+        return frames
+    if len(carry.tail) < count:
+        message = f"expected {count} frames of the segment before to blend, found {len(carry.tail)}"
+        raise StageError(Problem(f"segment {work.segment.index + 1}", "conditioning.seam", message))
+    old = carry.tail[len(carry.tail) - count :][seen : seen + len(frames)]
+    mixed = frames.clone()
+    mixed[: len(old)] = as_levels(linear_blend(old, frames[: len(old)], seen, count))
+    return mixed
 
 
 def _decoded(work: Work) -> Iterator[torch.Tensor]:
@@ -123,14 +205,17 @@ STAGES: dict[str, Callable[[Work], None]] = {
 }
 """What a segment goes through. The last stage of a chain, `join`, is for the whole video (svid.render.video)."""
 
+FOOTAGE: dict[str, Callable[[Work], None]] = {"load_model": _load_model, "decode": _read, "encode": _encode_and_import}
+"""What a clip goes through that a video goes on from."""
+
 
 def run_chain(stages: Sequence[str], work: Work) -> None:
     """Take one segment through the stages, in the order given, noting the seconds that each took."""
     for stage in stages:
-        if stage in STAGES:
+        if stage in (steps := STAGES if work.segment.clip is None else FOOTAGE):
             work.begins(stage)
             began = time.perf_counter()
-            STAGES[stage](work)
+            steps[stage](work)
             work.seconds[stage] = work.seconds.get(stage, 0.0) + time.perf_counter() - began
     # Frames are decoded while they are encoded; what the decoder took is not the encoder's.
     if "encode" in work.seconds:

@@ -1,5 +1,6 @@
-"""Committing a segment: blobs first, each under its final name, then one transaction. A kill between any two of these
-leaves at most blobs that no row points at."""
+"""Committing a segment: one transaction of the attempt that has the job, in which blobs get their names first and rows
+come last. A kill anywhere in it leaves at most blobs that no row points at; an attempt that was taken over does not
+begin it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.ids import segment_id
 from svid.store.models import Attempt, Blob, Clip, Job, JobSegment, Segment, Video
-from svid.store.queue import fence
+from svid.store.queue import held
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a segment goes: the attempt that writes, and the video that grows."""
+    """Where a segment goes: the attempt that writes, and the video, whose tip it becomes if the video grows."""
 
     job: str
     attempt: int
     video: str
+    grows: bool = True
 
 
 def find_reusable(store: Store, key: str) -> Segment | None:
@@ -57,22 +59,24 @@ def commit_segment(
     encoding: str,
     env: Mapping[str, Any],
 ) -> str:
-    """Publish what a segment left and commit its row; returns its id."""
+    """Publish what a segment left and commit its row; returns its id. Raises Fenced where another has the job now."""
     began = time.perf_counter()
     if work.clip is None:
         raise RuntimeError("a segment is committed after it is encoded")
-    latents = blobs.put_tensors(work.state)
-    crashpoint("latents-published")
-    tail = blobs.put_tensors({"tail": torch.stack(list(work.tail))})
-    crashpoint("tail-published")
-    clip = blobs.put_file(work.clip.path)
-    crashpoint("clip-published")
+    drafts = {
+        "latents": blobs.draft_tensors(work.state),
+        "tail": blobs.draft_tensors({"tail": torch.stack(list(work.tail))}),
+        "clip": blobs.draft_file(work.clip.path),
+    }
+    latents, tail, clip = (draft.sha256 for draft in drafts.values())
     id_ = segment_id(asked.key, latents, tail)
     seconds = dict(work.seconds) | {"publish": time.perf_counter() - began}
     segment = work.segment
-    with store.write() as session:
-        for sha256, kind in ((latents, "latents"), (tail, "tail"), (clip, "clip")):
-            note_blob(session, blobs, sha256, kind)
+    crashpoint("segment-drafted")
+    with held(store, place.job, place.attempt) as session:
+        for kind, draft in drafts.items():
+            note_blob(session, blobs, blobs.publish(draft), kind)
+            crashpoint(f"{kind}-published")
         if session.get(Segment, id_) is None:
             session.add(
                 Segment(
@@ -86,10 +90,11 @@ def commit_segment(
                     seed=str(segment.seed),
                     frames=segment.frames,
                     overlap=segment.overlap,
-                    tail_trim=segment.tail_trim,
+                    parent_trim=segment.parent_trim,
+                    blend=segment.blend,
                     width=segment.width,
                     height=segment.height,
-                    env={**env, "stages": seconds, "loras": dict(work.lora_report)},
+                    env={**env, "stages": seconds, "loras": dict(work.applied.report), "resumed": work.resumed},
                     seconds=sum(seconds.values()),
                 )
             )
@@ -100,17 +105,21 @@ def commit_segment(
     return id_
 
 
-def commit_reused(store: Store, id_: str, planned: Planned, place: Place) -> None:
-    """Put a segment that exists already at its place in the video."""
-    with store.write() as session:
+def commit_reused(store: Store, id_: str, planned: Planned, place: Place) -> bool:
+    """Put a segment that exists already at its place in the video; False where `svid gc` has just taken it away. Raises
+    Fenced where another has the job now."""
+    with held(store, place.job, place.attempt) as session:
+        if session.get(Segment, id_) is None:
+            return False
         _place(session, id_, planned, place, reused=True)
+    return True
 
 
 def _place(session: Session, id_: str, planned: Planned, place: Place, *, reused: bool) -> None:
-    fence(session, place.job, place.attempt)
     settings = planned.after.model_dump(mode="json")
     session.add(JobSegment(job_id=place.job, index=planned.index, segment_id=id_, reused=reused, settings=settings))
-    session.execute(update(Video).where(Video.id == place.video).values(tip_id=id_))
+    if place.grows:
+        session.execute(update(Video).where(Video.id == place.video).values(tip_id=id_))
     own = (Attempt.job_id == place.job, Attempt.n == place.attempt)
     session.execute(update(Attempt).where(*own).values(committed=Attempt.committed + 1))
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import svid
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "av")
+
+BITS_VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "ONEDNN_MAX_CPU_ISA",
+)
+"""Variables by which libraries choose other kernels."""
 
 
 def choose_device(written: str) -> tuple[str, str]:
@@ -61,6 +74,36 @@ def circumstances(device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return found
+
+
+def deciding_bits(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the `circumstances`, and of what they leave out, may change a result in its last bits.
+
+    Beside versions: the number of threads, by which sums are split, the processor, by which kernels are chosen, and the
+    precision that torch was told to use. The host's name is none of it: a container has another after every start; nor
+    is the memory plan.
+    """
+    import torch
+
+    kept = {name: value for name, value in found.items() if name not in ("host", "cpus", "memory")}
+    return kept | {
+        "numpy": importlib.metadata.version("numpy"),  # schedulers compute their sigmas with it
+        "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        "cudnn": torch.backends.cudnn.version() if "gpu" in found else None,  # type: ignore[no-untyped-call]
+        "precision": f"{torch.get_float32_matmul_precision()}, TF32 in cuDNN {torch.backends.cudnn.allow_tf32}",
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "variables": {name: os.environ.get(name) for name in BITS_VARIABLES},
+    }
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's model, where the system says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def peak_memory_mib() -> float:

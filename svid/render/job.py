@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from svid.api import Carry, Job, Picture
-from svid.crash import crashpoint
-from svid.errors import ManifestError, NotFound, Problem
+from svid.api import Carry, Encoding, Job, Picture, Snapshot
+from svid.errors import NotFound, Problem, StageError
+from svid.layout import seams
 from svid.manifest.model import Manifest
 from svid.media.codecs import codec
-from svid.plan.build import Parent, Plan, Planned, build_plan
+from svid.plan.build import Plan, Planned
 from svid.plan.settings import PictureRef, Settings
 from svid.render.ask import build_ask
+from svid.render.begin import Begun, begin
 from svid.render.chain import Work, run_chain
+from svid.render.checkpoint import Resumed, SegmentCheckpoint
 from svid.render.commit import Asked, Place, commit_reused, commit_segment, committed, find_reusable, job_row
-from svid.render.env import circumstances
+from svid.render.env import circumstances, deciding_bits
 from svid.render.studio import Studio
 from svid.render.video import encoding_key, make_video, read_carry
 from svid.render.watch import Watch
 from svid.store import models
+from svid.store.again import prove
 from svid.store.ids import ask_key
-from svid.store.lineage import ancestor, segment_at, settings_after
-from svid.store.queue import fence
+from svid.store.lineage import ancestor
+from svid.store.queue import held, note_memory
 
 
 @dataclass
@@ -33,12 +38,20 @@ class _Loop:
 
     studio: Studio
     job: Job
-    plan: Plan
-    manifest: Manifest
+    begun: Begun
     place: Place
     watch: Watch
     parent: str | None
     carry: Carry | None = None
+
+    def held(self) -> AbstractContextManager[Session]:
+        """See svid.store.queue.held."""
+        return held(self.studio.store, self.place.job, self.place.attempt)
+
+    def forget(self, key: str) -> None:
+        """Drop the snapshot of an ask that has its segment now."""
+        with self.held():
+            self.studio.snapshots.drop(key)
 
 
 def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
@@ -48,15 +61,17 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     over.
     """
     row = job_row(studio.store, id_)
-    manifest = Manifest.model_validate(row.manifest, strict=False)
-    parent, tip = _begin(studio, row, attempt, manifest)
-    pictures = {place: PictureRef.model_validate(ref) for place, ref in row.pictures.items()}
-    plan = build_plan(manifest, studio.config, studio.recipes, pictures, parent, row.file)
+    begun = begin(studio, row, attempt)
+    plan = begun.plan
     with studio.store.read() as session:
-        name = session.get_one(models.Video, row.video_id).name
-    job = studio.job(id_, name, row.video_id, plan)
-    watch.tell({"event": "job", "job": id_, "name": name, "segments": len(plan.segments), "frames": _frames(plan)})
-    loop = _Loop(studio, job, plan, manifest, Place(id_, attempt, row.video_id), watch, tip)
+        name = session.get_one(models.Video, begun.video).name
+    job = studio.job(id_, name, begun.video, plan.settings)
+    placed = {"model": job.model.name, "memory": job.model.memory}
+    note_memory(studio.store, id_, attempt, job.model.memory)
+    facts = {"job": id_, "name": name, "segments": len(plan.segments), "frames": _frames(plan)}
+    watch.tell({"event": "job", **facts, **placed})
+    place = Place(id_, attempt, begun.video, grows=not begun.was)
+    loop = _Loop(studio, job, begun, place, watch, begun.tip)
     done = committed(studio.store, id_)
     try:
         for number, planned in enumerate(plan.segments, start=1):
@@ -65,58 +80,45 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
                 loop.parent, loop.carry = done[planned.index], None
             else:
                 _one(loop, planned, number)
+            if begun.manifest.reproduce is not None:
+                # The next one is asked for as it was, whatever came out here.
+                loop.parent = begun.was[number - 1]
     finally:
-        studio.loras.release()
+        names = studio.settle()
+    if names:
+        message = f"expected weights as they were loaded, found {len(names)} parameters changed, {names[0]} first"
+        raise StageError(Problem("the model", "", message, "a plugin did not put back what it changed"))
+    if begun.manifest.reproduce is not None:
+        with studio.store.read() as session:
+            prove(session, job_row(studio.store, id_))  # once more: it knows by now what it began with
     watch.tell({"event": "joining", "job": id_})
-    make_video(studio, job, attempt, row.text, studio.home.done / id_)
+    if loop.parent is None:
+        raise RuntimeError("a job that has a plan has a segment")
+    moves = begun.manifest.redo is not None
+    make_video(studio, job, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
 
 
 def _frames(plan: Plan) -> int:
-    return sum(one.settings.frames for one in plan.segments)
-
-
-def _begin(studio: Studio, row: models.Job, attempt: int, manifest: Manifest) -> tuple[Parent | None, str | None]:
-    """Fix, on the first attempt, what the job builds on; on later ones read it back. The video may have grown since."""
-    if row.started_from is None:
-        with studio.store.write() as session:
-            started = _found(session, row, manifest)
-            fence(session, row.id, attempt, started_from=started)
-            video = session.get_one(models.Video, row.video_id)
-            if started["tip"] is not None and video.tip_id != started["tip"]:
-                video.tip_id, video.fork_length = started["tip"], started["length"]
-    else:
-        started = row.started_from
-    crashpoint("job-started")
-    if started["tip"] is None:
-        return None, None
-    settings = Settings.model_validate(started["settings"])
-    return Parent(started["video"], started["length"], settings), started["tip"]
-
-
-def _found(session: Session, row: models.Job, manifest: Manifest) -> dict[str, Any]:
-    if manifest.image is not None:
-        return {"tip": None}
-    source = session.get_one(models.Video, row.after or row.video_id)
-    if source.tip_id is None:
-        message = f"the video {source.id} ({source.name}) has no segment: the job that was to render it did not"
-        raise ManifestError(Problem(row.file, "extend" if manifest.extend else "branch", message))
-    length = row.base_length or session.get_one(models.Segment, source.tip_id).index + 1
-    tip = segment_at(session, source, length)
-    settings = settings_after(session, source, tip.index)
-    return {"video": source.id, "tip": tip.id, "length": length, "settings": settings}
+    return sum(one.clip.frames if one.clip else one.settings.frames for one in plan.segments)
 
 
 def _one(loop: _Loop, planned: Planned, number: int) -> None:
     """Render one segment, or take it as it is where exactly it was rendered before."""
-    studio, total = loop.studio, len(loop.plan.segments)
+    with loop.held():
+        pass  # whoever has lost the job is to know it before it costs a segment
+    studio, total = loop.studio, len(loop.begun.plan.segments)
+    loop.job = _job_for(loop.studio, loop.job, planned.settings)
     facts = {"job": loop.job.id, "segment": number, "segments": total, "index": planned.index}
-    segment = studio.segment(planned, loop.plan.recipe, _anchor(loop, planned))
+    if planned.clip is not None:
+        segment = studio.footage(planned, planned.clip)
+    else:
+        segment = studio.segment(planned, loop.job.recipe, _anchor(loop, planned))
     stages = studio.config.chain.stages
     ask = build_ask(loop.job, segment, loop.parent, stages, studio.plugins.ask(loop.job, segment))
     asked = Asked(ask, ask_key(ask), loop.parent)
-    known = find_reusable(studio.store, asked.key) if loop.manifest.reuse else None
-    if known is not None:
-        commit_reused(studio.store, known.id, planned, loop.place)
+    known = find_reusable(studio.store, asked.key) if _may_reuse(loop.begun.manifest, planned) else None
+    if known is not None and commit_reused(studio.store, known.id, planned, loop.place):
+        loop.forget(asked.key)
         loop.parent, loop.carry = known.id, None
         loop.watch.tell({"event": "reused", "id": known.id, **facts})
         return
@@ -124,7 +126,13 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         with studio.store.read() as session:
             before = session.get_one(models.Segment, loop.parent)
         loop.carry = read_carry(studio, before)
-    loop.watch.tell({"event": "segment", "prompt": segment.prompt, "seed": segment.seed, **facts})
+    size = f"{segment.width} x {segment.height}, {segment.frames} frames"
+    told = {"prompt": segment.prompt, "seed": segment.seed, "size": size, "ask": asked.key}
+    loop.watch.tell({"event": "segment", **told, **facts})
+    env = circumstances(studio.device) | {
+        "memory": loop.job.model.memory,
+        "plugins": {info.name: info.digest for info in studio.plugins.infos},
+    }
     work = Work(
         plugins=studio.plugins,
         load=studio.load,
@@ -133,18 +141,55 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         carry=loop.carry,
         progress=loop.watch.stepper(facts),
         loras=studio.loras,
-        dropped=segment.tail_trim if number < total else 0,
+        dropped=_given_up(loop.begun.plan, number),
         begins=lambda stage: loop.watch.tell({"event": "stage", "stage": stage, **facts}),
+        checkpoint=lambda resumed: _checkpoint(loop, asked.key, env, facts, resumed),
         out=studio.blobs.scratch(codec(loop.job.encoding.codec).suffix),
     )
     run_chain(stages, work)
-    env = circumstances(studio.device) | {"plugins": {info.name: info.digest for info in studio.plugins.infos}}
     encoding = encoding_key(studio, loop.job, work.dropped)
     id_ = commit_segment(studio.store, studio.blobs, work, asked, planned, loop.place, encoding, env)
+    loop.forget(asked.key)
     # Read back from the blobs, as an extension years later will: what goes on from memory and what goes on from disk
     # must not be two things.
     loop.parent, loop.carry = id_, None
     loop.watch.tell({"event": "committed", "id": id_, "seconds": sum(work.seconds.values()), **facts})
+
+
+def _may_reuse(manifest: Manifest, planned: Planned) -> bool:
+    """Whether a segment may be taken as it is. A clip always is: it was never rendered, and proves nothing."""
+    return planned.clip is not None or (manifest.reuse and manifest.reproduce is None)
+
+
+def _job_for(studio: Studio, job: Job, settings: Settings) -> Job:
+    """The job as the stages of one segment see it: what is rendered again may be of several recipes and models."""
+    own = (job.recipe.name, job.model.name, job.fps, job.encoding, job.options)
+    encoding, options = Encoding(settings.codec, settings.quality), studio.options(settings.options)
+    if own == (settings.recipe, settings.model, settings.fps, encoding, options):
+        return job
+    return studio.job(job.id, job.name, job.video, settings)
+
+
+def _checkpoint(
+    loop: _Loop, key: str, env: Mapping[str, Any], facts: Mapping[str, Any], resumed: Resumed
+) -> SegmentCheckpoint:
+    """The checkpoint of a segment, which tells `resumed` and the outside that one goes on."""
+    studio, watch = loop.studio, loop.watch
+
+    def goes_on(snapshot: Snapshot) -> None:
+        watch.tell({"event": "resumed", "after": snapshot.step, "of": snapshot.steps, **facts})
+        resumed(snapshot)
+
+    bits = deciding_bits(env)
+    return SegmentCheckpoint(studio.snapshots, studio.pace, key, bits, goes_on, lambda: watch.stop_now, loop.held)
+
+
+def _given_up(plan: Plan, number: int) -> int:
+    """Frames at the end of the plan's segment `number`, counted from 1, that the next one repeats and shows itself."""
+    if number == len(plan.segments):
+        return 0
+    after = plan.segments[number]
+    return seams(after.settings.layout, first=False, cut=after.cut is not None).parent_trim
 
 
 def _anchor(loop: _Loop, planned: Planned) -> Picture:

@@ -5,11 +5,10 @@ Merging moves the weights of two experts; between segments with the same LoRAs t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
-Report = Mapping[str, Any]
+from svid.api import Applied
 
 
 class HeldLoras:
@@ -17,20 +16,20 @@ class HeldLoras:
 
     def __init__(self) -> None:
         self._key = ""
-        self._context: AbstractContextManager[Report] | None = None
-        self._report: Report = {}
+        self._context: AbstractContextManager[Applied] | None = None
+        self._applied = Applied({})
 
-    def apply(self, key: str, make: Callable[[], AbstractContextManager[Report]]) -> Report:
+    def apply(self, key: str, make: Callable[[], AbstractContextManager[Applied]]) -> Applied:
         """Have the LoRAs that `key` stands for applied, and return what they changed."""
         if self._context is None or self._key != key:
             self.release()
             context = make()
-            self._report = context.__enter__()
+            self._applied = context.__enter__()
             self._key, self._context = key, context
-        return self._report
+        return self._applied
 
     def release(self) -> None:
         """Restore the weights."""
         if self._context is not None:
-            context, self._context, self._report = self._context, None, {}
+            context, self._context, self._applied = self._context, None, Applied({})
             context.__exit__(None, None, None)

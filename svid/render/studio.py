@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svid.api import Cut, Encoding, Expert, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment
+from svid.api import Cut, Encoding, Expert, Footage, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment, TailOf
 from svid.canonical import digest
 from svid.config import weights_path
 from svid.errors import LoraError, Problem, WeightsError
 from svid.home import Home
+from svid.layout import seams
 from svid.manifest.read import build_options
-from svid.plan.build import CutPlan, Plan, Planned
-from svid.plan.settings import Settings
+from svid.memory import ANY, first_plan
+from svid.plan.build import CutPlan, Planned
+from svid.plan.settings import ClipRef, PictureRef, Settings
+from svid.render.checkpoint import Pace
 from svid.render.env import choose_device, choose_dtype
 from svid.render.loras import HeldLoras
+from svid.render.weights import Print, changed, fingerprint
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import sha256_of
 from svid.store.models import FileDigest
+from svid.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from svid.plugin.manager import Plugins
@@ -34,22 +40,37 @@ class Studio:
         self.config = home.config
         self.store = store
         self.blobs = Blobs(home.blobs, home.tmp)
+        self.snapshots = Snapshots(home.snapshots, home.tmp)
+        self.pace = Pace(home.config.render.snapshot_seconds)
         self.plugins = plugins
         self.recipes: dict[str, Recipe] = plugins.recipes()
         self.device, self.device_reason = choose_device(self.config.render.device)
         self.dtype, self.dtype_reason = choose_dtype(self.config.render.dtype, self.device)
+        self.plans: Mapping[str, str] = {}
+        """The memory plans of models, by name, that are not placed as svid.toml says."""
         self.loras = HeldLoras()
-        self._warm: tuple[str, Any] | None = None
+        self._warm: tuple[str, Any, Print] | None = None
 
     def load(self, job: Job, segment: Segment) -> Any:
         """The model of a job: the warm one where it is the same, else loaded in its place."""
-        key = digest({"digests": dict(job.model.digests), "dtype": job.model.dtype})
+        model = job.model
+        key = digest({"digests": dict(model.digests), "dtype": model.dtype, "memory": model.memory})
         if self._warm is None or self._warm[0] != key:
             self.loras.release()
             self._warm = None  # let go of the old one first: two of them may not fit
-            model = self.plugins.call("svid_load_model", job, segment, job=job, device=self.device)
-            self._warm = (key, model)
+            gc.collect()  # hooks on a model's blocks point back at it
+            made = self.plugins.call("svid_load_model", job, segment, job=job, device=self.device)
+            self._warm = (key, made, fingerprint(made))
         return self._warm[1]
+
+    def settle(self) -> list[str]:
+        """After a job: restore the weights, and let go of a model whose weights are not those that were loaded.
+        Returns the names of the parameters that are not."""
+        self.loras.release()
+        names = changed(self._warm[2], fingerprint(self._warm[1])) if self._warm else []
+        if names:
+            self._warm = None
+        return names
 
     def file_digest(self, file: Path) -> str:
         """The sha256 of a weights file, computed once as long as it stays the same file."""
@@ -59,20 +80,23 @@ class Studio:
             known = session.get(FileDigest, str(file))
             if known is not None and known.signature == signature:
                 return known.sha256
-        found = sha256_of(file)
+        try:
+            found = sha256_of(file)
+        except OSError as error:
+            raise WeightsError(Problem(str(file), "", f"can't be read: {error.strerror}")) from error
         with self.store.write() as session:
             session.merge(FileDigest(path=str(file), signature=signature, sha256=found))
         return found
 
-    def job(self, id_: str, name: str, video: str, plan: Plan) -> Job:
-        """The job as stages see it."""
-        settings = plan.settings
+    def job(self, id_: str, name: str, video: str, settings: Settings) -> Job:
+        """The job as stages see it, under these settings."""
+        recipe = self.recipes[settings.recipe]
         return Job(
             id=id_,
             name=name,
             video=video,
-            recipe=plan.recipe,
-            model=self._source(settings.model, plan.recipe),
+            recipe=recipe,
+            model=self._source(settings.model, recipe),
             fps=settings.fps,
             encoding=Encoding(settings.codec, settings.quality),
             options=self.options(settings.options),
@@ -91,13 +115,14 @@ class Studio:
         if not files:
             raise WeightsError(Problem(str(path), "", "expected a model folder in diffusers layout"))
         digests = {file.relative_to(path).as_posix(): self.file_digest(file) for file in files}
-        return ModelSource(name, path, digests, self.dtype)
+        memory = self.plans.get(name, self.plans.get(ANY, first_plan(self.config.render.memory)))
+        return ModelSource(name, path, digests, self.dtype, memory)
 
     def segment(self, planned: Planned, recipe: Recipe, anchor: Picture) -> Segment:
         """A planned segment as stages see it, with the anchor that is known by now."""
         settings = planned.settings
         sampling = settings.sampling
-        first = planned.index == 0
+        seam = seams(settings.layout, first=planned.index == 0, cut=planned.cut is not None)
         return Segment(
             index=planned.index,
             prompt=settings.prompt,
@@ -107,12 +132,13 @@ class Studio:
             width=settings.width,
             height=settings.height,
             anchor=anchor,
-            image=self.picture(planned.image.sha256, planned.image.pixels) if planned.image else None,
-            motion_latents=recipe.motion_latents,
-            motion_frames=recipe.motion_frames,
-            overlap=recipe.overlap if recipe.trim == "head" and not first else 0,
-            tail_trim=recipe.overlap if recipe.trim == "tail" else 0,
-            pad=recipe.pad,
+            image=self._picture(planned.image),
+            end_image=self._picture(planned.end),
+            layout=settings.layout,
+            overlap=seam.overlap,
+            parent_trim=seam.parent_trim,
+            blend=seam.blend,
+            stream=settings.stream,
             sampling=Sampling(
                 sampler=sampling.sampler,
                 steps=sampling.steps,
@@ -122,16 +148,39 @@ class Studio:
                 sigmas=sampling.sigmas,
             ),
             loras=tuple(
-                self._lora(settings, lora.name, {expert: lora.of(expert) for expert in recipe.experts})
-                for lora in settings.loras
+                self._lora(settings, lora.name, {expert: lora.of(expert) for expert in recipe.experts}, lora.steps)
+                for lora in planned.loras
             ),
             cut=self._cut(settings, planned.cut) if planned.cut else None,
+        )
+
+    def footage(self, planned: Planned, clip: ClipRef) -> Segment:
+        """A clip as the first segment of a chain, which nothing is asked of but to be read."""
+        settings, sampling = planned.settings, planned.settings.sampling
+        return Segment(
+            index=planned.index,
+            prompt="",
+            negative="",
+            seed=0,
+            frames=clip.frames,
+            width=settings.width,
+            height=settings.height,
+            anchor=TailOf(planned.index),
+            image=None,
+            sampling=Sampling(sampling.sampler, 0, sampling.shift, {"high": 1.0, "low": 1.0}, sampling.boundary),
+            clip=Footage(self.blobs.verified(clip.sha256), clip.sha256, settings.frames),
         )
 
     def _cut(self, settings: Settings, cut: CutPlan) -> Cut:
         return Cut(self._lora(settings, cut.lora, {"high": cut.strength}), cut.strength)
 
-    def _lora(self, settings: Settings, name: str, strength: Mapping[Expert, float]) -> Lora:
+    def _lora(
+        self,
+        settings: Settings,
+        name: str,
+        strength: Mapping[Expert, float],
+        steps: tuple[int, int] | None = None,
+    ) -> Lora:
         table = self.config.lora(settings.model, name)
         if table is None:
             raise LoraError(Problem("svid.toml", f"loras.{name}", "the entry is gone"))
@@ -144,7 +193,10 @@ class Studio:
             if not file.is_file():
                 raise LoraError(Problem("svid.toml", f"loras.{name}", f"there is no file {file}"))
         digests = {expert: self.file_digest(file) for expert, file in files.items()}
-        return Lora(name, files, digests, {expert: strength[expert] for expert in files})
+        return Lora(name, files, digests, {expert: strength[expert] for expert in files}, steps)
+
+    def _picture(self, ref: PictureRef | None) -> Picture | None:
+        return self.picture(ref.sha256, ref.pixels) if ref else None
 
     def picture(self, sha256: str, pixels: str) -> Picture:
         """A stored picture, its bytes checked."""

@@ -20,6 +20,10 @@ class Watch:
         self.stop_after_segment = False
         self.stop_now = False
 
+    def begin(self) -> None:
+        """Forget what the job before was told."""
+        self.stop_after_segment = self.stop_now = False
+
     def between_segments(self) -> None:
         """Raises Cancelled where the work is to stop after a finished segment."""
         if self.stop_after_segment or self.stop_now:
@@ -30,7 +34,7 @@ class Watch:
 
         def progress(step: int, steps: int) -> None:
             self.tell({"event": "step", "step": step, "steps": steps, **facts})
-            if step == 1:
+            if step < steps:  # and not at the first only: a segment that goes on may not have one
                 crashpoint("mid-sampling")
             if self.stop_now:
                 raise Cancelled

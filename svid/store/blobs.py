@@ -6,11 +6,13 @@ import hashlib
 import itertools
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svid.errors import BlobError, Problem
-from svid.store.files import make_folder, publish, sha256_of
+from svid.store.files import make_folder, publish, removed_on_error, sha256_of, sync_file, sync_folder
+from svid.store.scratch import own_folder
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +20,18 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A blob to be: written and flushed under db/tmp, without its name yet."""
+
+    part: Path
+    sha256: str
+    damaged: bool
+    """A file has its name, and not its bytes."""
+
+
 class Blobs:
-    """The blobs of a home. A blob may exist without a row (a crash left it); a row never without its blob."""
+    """The blobs beside a database. A blob may exist without a row (a crash left it); a row never without its blob."""
 
     def __init__(self, root: Path, tmp: Path) -> None:
         self.root = root
@@ -31,31 +43,44 @@ class Blobs:
 
     def scratch(self, suffix: str = "") -> Path:
         """A new name under db/tmp, on the same file system, for a file that is still being written."""
-        return self.tmp / f"{os.getpid()}-{next(_numbers)}{suffix}.part"
+        return own_folder(self.tmp) / f"{next(_numbers)}{suffix}.part"
 
-    def put_file(self, part: Path) -> str:
-        """Publish the finished file `part` as a blob and return its sha256."""
+    def draft_file(self, part: Path) -> Draft:
+        """Make the finished file `part` ready to be published: what takes long is done, and nobody sees it yet."""
         sha256 = sha256_of(part)
-        target = self.path(sha256)
-        if target.exists() and sha256_of(target) == sha256:
-            part.unlink()
-            return sha256
-        make_folder(target.parent)
         part.chmod(0o444)
-        publish(part, target)
-        return sha256
+        sync_file(part)
+        return Draft(part, sha256, damaged=self.path(sha256).exists() and not self._holds(sha256))
+
+    def draft(self, data: bytes) -> Draft:
+        """Make bytes ready to be published."""
+        part = self.scratch()
+        with removed_on_error(part):
+            part.write_bytes(data)
+            return self.draft_file(part)
+
+    def draft_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Draft:
+        """Make tensors ready, as safetensors. No metadata: with two keys or more the file's bytes are unstable."""
+        from safetensors.torch import save
+
+        return self.draft(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+    def publish(self, draft: Draft) -> str:
+        """Give a draft its name, in place of nothing or of a damaged file; returns its sha256."""
+        target = self.path(draft.sha256)
+        if target.exists() and not draft.damaged:
+            draft.part.unlink()
+            os.utime(target)  # before it gets its row it must not look like garbage
+            make_folder(target.parent)
+            sync_folder(target.parent)  # whoever gave it its name may have died before this
+        else:
+            make_folder(target.parent)
+            publish(draft.part, target)
+        return draft.sha256
 
     def put(self, data: bytes) -> str:
         """Publish bytes as a blob and return their sha256."""
-        part = self.scratch()
-        part.write_bytes(data)
-        return self.put_file(part)
-
-    def put_tensors(self, tensors: Mapping[str, torch.Tensor]) -> str:
-        """Publish tensors as a safetensors blob. No metadata: with two keys or more the file's bytes are unstable."""
-        from safetensors.torch import save
-
-        return self.put(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        return self.publish(self.draft(data))
 
     def get(self, sha256: str) -> bytes:
         """The bytes of a blob. Raises BlobError where it is missing or its bytes have changed."""
@@ -85,6 +110,13 @@ class Blobs:
         if found != sha256:
             raise BlobError(self._problem(sha256, f"its bytes have changed: their sha256 is {found}"))
         return path
+
+    def _holds(self, sha256: str) -> bool:
+        """Whether a blob that is there is good. One that can't be read is not: it is to be written anew."""
+        try:
+            return sha256_of(self.path(sha256)) == sha256
+        except OSError:
+            return False
 
     def _problem(self, sha256: str, message: str) -> Problem:
         return Problem(f"db/blobs/{sha256[:2]}/{sha256}", "", message, "svid verify lists what is affected")

@@ -20,13 +20,19 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from svid.errors import Problem, StoreError
+from svid.errors import Problem, StorageError, StoreError
+from svid.store.disk import is_damaged, storage_errors, storage_problem, trouble_at_a_glance
+from svid.store.files import make_folder, publish, removed_on_error
+from svid.store.scratch import own_folder
 
 BACKUPS_KEPT = 5
 
+BUSY_TIMEOUT = 30_000
+"""Milliseconds that a writer waits for another one before the database counts as locked."""
+
 
 class Store:
-    """Sessions on the database of a home."""
+    """Sessions on a database."""
 
     def __init__(self, engine: Engine) -> None:
         self._reader = engine
@@ -35,16 +41,18 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that sees one state of the database."""
-        with Session(self._reader, expire_on_commit=False) as session:
+        with storage_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that holds the write lock from its first statement and commits on leaving, or nothing at all.
+        """A session that holds the write lock and commits on leaving, or nothing at all.
 
-        The lock is taken at once because SQLite refuses, without waiting, a reader that becomes a writer late.
+        The lock is taken at once because SQLite refuses, without waiting, a reader that becomes a writer late, and
+        because some take it for what they do to files.
         """
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with storage_errors(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            session.connection()
             yield session
 
     def close(self) -> None:
@@ -56,7 +64,7 @@ def open_store(database: Path, migrations: Path) -> Store:
     """Open the database file, making or migrating it first.
 
     Raises StoreError where the file is no database, was made by a newer svid, or where its file system can't keep a
-    write-ahead log (some network mounts).
+    write-ahead log (some network mounts); StorageError where the disk does not let it be used now.
     """
     engine = connect(f"sqlite:///{database}")
     try:
@@ -68,7 +76,12 @@ def open_store(database: Path, migrations: Path) -> Store:
             )
         migrate(engine, migrations, database)
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise StoreError(Problem(database.name, "", f"can't be used as a database: {error}")) from error
+        problem = storage_problem(error)
+        if problem is not None and not is_damaged(error):
+            # "unable to open database file" is what SQLite says of a read-only file system; the reason is worth more
+            raise StorageError(trouble_at_a_glance(database.parent, 0) or problem) from error
+        hint = "svid recover rebuilds it" if is_damaged(error) else ""
+        raise StoreError(Problem(database.name, "", f"can't be used as a database: {error}", hint)) from error
     return Store(engine)
 
 
@@ -86,7 +99,7 @@ def _pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     # FULL costs about a millisecond a commit; NORMAL may lose the last commits when the power fails.
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -98,23 +111,37 @@ def _begin(connection: Connection) -> None:
 
 def migrate(engine: Engine, migrations: Path, database: Path | None = None) -> None:
     """Bring the tables to the newest revision, after a backup where there is something to lose."""
+    if _is_newest(engine, migrations):
+        return
     config = AlembicConfig()
     config.set_main_option("script_location", str(migrations))
     script = ScriptDirectory.from_config(config)
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    newest = script.get_current_head()
-    if current == newest:
-        return
-    if current is not None:
-        _check_known(script, current)
-        if database is not None:
-            backup(database, database.parent / "backups", current)
     with engine.execution_options(svid_write=True).begin() as connection:
-        # A second process may have migrated while this one waited for the lock.
-        if MigrationContext.configure(connection).get_current_revision() != newest:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        # Looked at with the lock held: a second process may have migrated while this one waited for it.
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current == script.get_current_head():
+            return
+        if current is not None:
+            _check_known(script, current)
+            if database is not None:
+                backup(database, database.parent / "backups", current)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _is_newest(engine: Engine, migrations: Path) -> bool:
+    """Whether there is nothing to do, told by the file names alone: Alembic reads and compiles every migration, which
+    takes longer than most commands."""
+    newest = max((file.name.partition("_")[0] for file in (migrations / "versions").glob("*.py")), default="")
+    with engine.connect() as connection:
+        table = (
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
+            if (engine.dialect.name == "sqlite")
+            else None
+        )
+        if table is None or table.first() is None:
+            return False
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == newest
 
 
 def _check_known(script: ScriptDirectory, current: str) -> None:
@@ -126,12 +153,30 @@ def _check_known(script: ScriptDirectory, current: str) -> None:
         ) from error
 
 
-def backup(database: Path, folder: Path, label: str) -> Path:
-    """Copy a live database whole (a plain file copy would miss what is still in the write-ahead log)."""
-    folder.mkdir(exist_ok=True)
-    target = folder / f"svid-{label}.db"
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
+def copy_database(database: Path, target: Path) -> None:
+    """Copy a live database whole (a plain file copy would miss what is still in the write-ahead log) and check the
+    copy. Raises StoreError where it is damaged, StorageError where the disk does not let it be written."""
+    target.unlink(missing_ok=True)
+    with (
+        removed_on_error(target),
+        storage_errors(),
+        closing(sqlite3.connect(database)) as source,
+        closing(sqlite3.connect(target)) as copy,
+    ):
         source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+        wrong = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if wrong != "ok":
+        target.unlink()
+        raise StoreError(Problem(database.name, "", f"is damaged: {wrong}", "svid recover rebuilds it"))
+
+
+def backup(database: Path, folder: Path, label: str) -> Path:
+    """Keep a copy of a live database in `folder`, under a name that it gets once it is whole."""
+    make_folder(folder)
+    target, part = folder / f"svid-{label}.db", own_folder(database.parent / "tmp") / f"svid-{label}.part"
+    copy_database(database, part)
+    publish(part, target)
     for old in sorted(folder.glob("svid-*.db"), key=lambda file: file.stat().st_mtime)[:-BACKUPS_KEPT]:
         old.unlink()
     return target

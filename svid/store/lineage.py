@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from svid.errors import NotFound, Problem
-from svid.store.models import Job, JobSegment, Segment, Video
+from svid.store.models import Artifact, Asset, Job, JobSegment, Segment, Video
 
 SHORTEST_PREFIX = 4
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A video, and how many of its segments are meant; None means all that it has when work begins."""
+    """A video, and how many of its segments are meant; None means all that it has when work begins. Below 0, the
+    segment is counted from the end that the video has then: -1 is the last one."""
 
     video: Video
     length: int | None
 
 
-def resolve(session: Session, written: str) -> Reference:
-    """Find the video that `written` names: its id, its name, a unique prefix of its id, each with `@k` or without.
+def resolve(session: Session, written: str, *, later: bool = False) -> Reference:
+    """Find the video that `written` names: its id, its name, a unique prefix of its id, each with `@k` or without. With
+    `later` a video is meant as its jobs leave it, so that while it has any, k is not looked up.
 
-    Raises NotFound where nothing matches (naming what is near) or where more than one does (naming each).
+    Raises NotFound where nothing matches (naming what is near) or where more than one does (naming each), and where the
+    video has no segment k.
     """
     matches = _videos(session, written)
     head, at, tail = written.rpartition("@")
     if not matches and at and head and tail.lstrip("-").isdigit():
         matches = _videos(session, head)
         if len(matches) == 1:
-            return Reference(matches[0], _length(session, matches[0], int(tail), written))
+            k = int(tail)
+            waits = later and k != 0 and is_changing(session, matches[0])
+            return Reference(matches[0], k if waits else length_at(session, matches[0], k, written))
     if not matches:
         raise NotFound(Problem(written, "", "no video has this id or name", _near(session, head or written)))
     if len(matches) > 1:
@@ -55,13 +59,25 @@ def _videos(session: Session, written: str) -> list[Video]:
     return list(session.scalars(select(Video).where(begins).order_by(Video.id)))
 
 
-def _length(session: Session, video: Video, k: int, written: str) -> int | None:
-    if video.tip_id is None:
-        return k if k > 0 else None
-    tip = session.get_one(Segment, video.tip_id)
-    length = k if k > 0 else tip.index + 2 + k
-    if not 1 <= length <= tip.index + 1:
-        raise NotFound(Problem(written, "", f"{video.id} has {tip.index + 1} segments; there is no segment {k}"))
+def is_changing(session: Session, video: Video) -> bool:
+    """Whether jobs that have not ended may still let a video end elsewhere."""
+    live = and_(Job.video_id == video.id, Job.state.in_(("queued", "running")))
+    proof = Job.manifest["reproduce"].as_string().is_not(None)
+    return session.scalars(select(Job.id).where(live, not_(proof)).limit(1)).first() is not None
+
+
+def length_of(session: Session, video: Video) -> int:
+    """How many segments a video has now."""
+    return session.get_one(Segment, video.tip_id).index + 1 if video.tip_id else 0
+
+
+def length_at(session: Session, video: Video, k: int, written: str) -> int:
+    """How many segments of a video there are up to its segment k, -1 being the last. Raises NotFound, naming what was
+    `written`, where it has none such."""
+    whole = length_of(session, video)
+    length = k if k > 0 else whole + 1 + k
+    if k == 0 or not 1 <= length <= whole:
+        raise NotFound(Problem(written, "", f"{video.id} has {whole} segments; there is no segment {k}"))
     return length
 
 
@@ -101,28 +117,48 @@ def segment_at(session: Session, video: Video, length: int) -> Segment:
     return found
 
 
-def settings_after(session: Session, video: Video, index: int) -> dict[str, Any]:
-    """The settings that hold after the segment at `index` of a video, looked up in the videos it was forked from
-    too."""
-    while True:
-        found = session.scalars(
-            select(JobSegment)
-            .join(Job, Job.id == JobSegment.job_id)
-            .where(Job.video_id == video.id, JobSegment.index == index)
-            .order_by(Job.seq.desc())
-            .limit(1)
-        ).first()
-        if found is not None:
-            return found.settings
-        if video.forked_from is None or index >= video.fork_length:
-            raise NotFound(Problem(f"{video.id}@{index + 1}", "", "the database has no settings for this segment"))
+def file_of(session: Session, video: Video, tip: str) -> str | None:
+    """The newest file that shows a video up to the segment `tip`, relative to the home."""
+    made = select(Artifact.path).where(Artifact.video_id == video.id, Artifact.tip_id == tip)
+    return session.scalars(made.order_by(Artifact.id.desc()).limit(1)).first()
+
+
+def placed(session: Session, video: Video, segment: Segment) -> tuple[JobSegment, Job]:
+    """How a segment came to its place in a video: the row that holds the settings after it, and its job. Looked up in
+    the videos that this one was forked from too. Raises NotFound."""
+    rows = session.execute(
+        select(JobSegment, Job)
+        .join(Job, Job.id == JobSegment.job_id)
+        .where(JobSegment.segment_id == segment.id)
+        .order_by(Job.seq)
+    )
+    # the first, so that who proves a segment later or takes it for a second time does not change what it was
+    by_video: dict[str, tuple[JobSegment, Job]] = {}
+    for row, job in rows:
+        by_video.setdefault(job.video_id, (row, job))
+    place = f"{video.id}@{segment.index + 1}"
+    while video.id not in by_video:
+        if video.forked_from is None:
+            raise NotFound(Problem(place, "", "the database has no settings for this segment"))
         video = session.get_one(Video, video.forked_from)
+    return by_video[video.id]
 
 
-def counts(session: Session) -> dict[str, int]:
-    """How many rows there are of what people ask for: videos, segments and jobs by state."""
-    found = {"videos": session.scalar(select(func.count(Video.id))) or 0}
-    found["segments"] = session.scalar(select(func.count(Segment.id))) or 0
-    for state, number in session.execute(select(Job.state, func.count(Job.id)).group_by(Job.state)):
+def resolve_stored(session: Session, written: str) -> str | None:
+    """The whole id of the segment or asset that a prefix of at least four characters names; None where not just one."""
+    if len(written) < SHORTEST_PREFIX:
+        return None
+    found: list[str] = []
+    for column in (Segment.id, Asset.sha256):
+        found += session.scalars(select(column).where(column.startswith(written, autoescape=True)).limit(2))
+    return found[0] if len(found) == 1 else None
+
+
+def counts(session: Session, home: str) -> dict[str, int]:
+    """How many rows there are of what people ask for: videos, segments, and a home's jobs by state."""
+    found = {"videos": session.scalar(select(func.count()).select_from(Video)) or 0}
+    found["segments"] = session.scalar(select(func.count()).select_from(Segment)) or 0
+    jobs = select(Job.state, func.count(Job.id)).where(Job.home == home).group_by(Job.state)
+    for state, number in session.execute(jobs):
         found[state] = number
     return found

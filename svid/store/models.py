@@ -43,7 +43,7 @@ def now() -> datetime:
 
 
 class Base(DeclarativeBase):
-    """The tables of a home."""
+    """The tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: Moment}  # noqa: RUF012 (SQLAlchemy's own)
 
@@ -59,7 +59,7 @@ class Blob(Base):
 
 
 class Asset(Base):
-    """An input picture, kept as it was given."""
+    """An input picture or clip, as it was given; `pixels` is the digest of what a picture shows, of a clip's bytes."""
 
     __tablename__ = "asset"
     sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), primary_key=True)
@@ -84,16 +84,17 @@ class Segment(Base):
     seed: Mapped[str] = mapped_column(String(20))
     frames: Mapped[int]
     overlap: Mapped[int]
-    tail_trim: Mapped[int]
+    parent_trim: Mapped[int]
+    blend: Mapped[int] = mapped_column(server_default="0")
     width: Mapped[int]
     height: Mapped[int]
     env: Mapped[dict[str, Any]]
     seconds: Mapped[float]
     created: Mapped[datetime] = mapped_column(default=now)
 
-    def shown(self, *, followed: bool) -> int:
-        """Frames that the segment contributes to a video, at its end or followed by another segment."""
-        return self.frames - self.overlap - (self.tail_trim if followed else 0)
+    def shown(self, followed_by: Segment | None) -> int:
+        """Frames that the segment contributes to a video, at its end (None) or followed by another segment."""
+        return self.frames - self.overlap - (followed_by.parent_trim if followed_by else 0)
 
 
 class Clip(Base):
@@ -120,7 +121,7 @@ class Video(Base):
 
 
 class Job(Base):
-    """An accepted manifest. The row is the truth; the file in watch/ is its receipt."""
+    """An accepted manifest. The row is the truth; the file in the watch/ of its home is its receipt."""
 
     __tablename__ = "job"
     __table_args__ = (UniqueConstraint("digest", "occurrence"), Index("job_queue", "state", "priority", "seq"))
@@ -136,6 +137,7 @@ class Job(Base):
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
     after: Mapped[str | None] = mapped_column(ForeignKey("video.id"))
     base_length: Mapped[int | None]
+    home: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(10), default="queued")
     priority: Mapped[int] = mapped_column(default=0)
     attempt: Mapped[int] = mapped_column(default=0)
@@ -146,6 +148,14 @@ class Job(Base):
     answered: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
     ended: Mapped[datetime | None]
+
+
+class KnownHome(Base):
+    """A home that uses this database, and where it was when it last did."""
+
+    __tablename__ = "home"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    root: Mapped[str] = mapped_column(Text)
 
 
 class Attempt(Base):
@@ -159,6 +169,8 @@ class Attempt(Base):
     ended: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(20))
     detail: Mapped[str | None] = mapped_column(Text)
+    memory: Mapped[str | None] = mapped_column(String(20))
+    reached: Mapped[dict[str, Any] | None]
     committed: Mapped[int] = mapped_column(default=0)
 
 
@@ -174,7 +186,7 @@ class JobSegment(Base):
 
 
 class Artifact(Base):
-    """A finished file. It can be made again from the segments."""
+    """A finished file; `path` is relative to its job's home. It can be made again from the segments."""
 
     __tablename__ = "artifact"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -9,30 +12,38 @@ from sqlalchemy.orm import Session
 
 from svid.errors import NotFound
 from svid.home import Home
+from svid.store.files import sheet_beside
+from svid.store.homes import roots
 from svid.store.lineage import chain, resolve
 from svid.store.models import Artifact, Attempt, Job, JobSegment, Segment, Video
 
 
-def segment_as_dict(segment: Segment, *, followed: bool = False) -> dict[str, Any]:
+def segment_as_dict(segment: Segment, followed_by: Segment | None = None) -> dict[str, Any]:
     """A segment: `frames` are those that it contributes, `seconds` what it took to render."""
     return {
         "id": segment.id,
         "parent": segment.parent_id,
         "seed": int(segment.seed),
         "latents": segment.latents,
-        "frames": segment.shown(followed=followed),
+        "frames": segment.shown(followed_by),
         "seconds": round(segment.seconds, 3),
+        # What came from a clip went through its codec; it was never rendered and never will be.
+        "lossy": segment.ask.get("clip") is not None,
     }
 
 
 def chain_as_dicts(session: Session, tip: str | None) -> list[dict[str, Any]]:
     """The segments of a chain, in order."""
-    return [segment_as_dict(segment, followed=segment.id != tip) for segment in chain(session, tip)]
+    return [segment_as_dict(one, after) for one, after in pairwise([*chain(session, tip), None]) if one]
 
 
-def _artifact(home: Home, artifact: Artifact) -> dict[str, Any]:
+def _artifact(places: Mapping[str, Path], home: str, artifact: Artifact) -> dict[str, Any]:
+    """`home` is the one of its job; a path of one that nobody knows any more is relative to that."""
+    path = places.get(home, Path()) / artifact.path
+    sheet = sheet_beside(path)
     return {
-        "path": str(home.root / artifact.path),
+        "path": str(path),
+        "sheet": str(sheet) if sheet.is_file() else None,
         "sha256": artifact.sha256,
         "frames": artifact.frames,
         "fps": artifact.fps,
@@ -42,14 +53,15 @@ def _artifact(home: Home, artifact: Artifact) -> dict[str, Any]:
 
 
 def artifact_of(session: Session, home: Home, job: str) -> dict[str, Any]:
-    """The file that a job made."""
+    """The file that a job of this home made."""
     row = select(Artifact).where(Artifact.job_id == job).order_by(Artifact.id.desc()).limit(1)
-    return _artifact(home, session.scalars(row).one())
+    return _artifact({home.id: home.root}, home.id, session.scalars(row).one())
 
 
 def video_as_dict(session: Session, home: Home, video: Video) -> dict[str, Any]:
     """A video with its segments, its files and the videos that were forked from it."""
-    artifacts = select(Artifact).where(Artifact.video_id == video.id).order_by(Artifact.id)
+    made = select(Job.home, Artifact).join(Job, Job.id == Artifact.job_id)
+    artifacts, places = made.where(Artifact.video_id == video.id).order_by(Artifact.id), roots(session, home)
     forks = select(Video.id).where(Video.forked_from == video.id).order_by(Video.created)
     jobs = select(Job).where(Job.video_id == video.id).order_by(Job.seq)
     return {
@@ -60,7 +72,7 @@ def video_as_dict(session: Session, home: Home, video: Video) -> dict[str, Any]:
         "fork_length": video.fork_length,
         "forks": list(session.scalars(forks)),
         "segments": chain_as_dicts(session, video.tip_id),
-        "artifacts": [_artifact(home, row) for row in session.scalars(artifacts)],
+        "artifacts": [_artifact(places, of, row) for of, row in session.execute(artifacts)],
         "jobs": [job_as_dict(job) for job in session.scalars(jobs)],
         "created": video.created.isoformat(),
     }
@@ -72,6 +84,7 @@ def job_as_dict(job: Job) -> dict[str, Any]:
         "id": job.id,
         "video": job.video_id,
         "state": job.state,
+        "home": job.home,
         "file": job.file,
         "priority": job.priority,
         "attempt": job.attempt,
@@ -101,7 +114,7 @@ def _find_job(session: Session, written: str) -> dict[str, Any] | None:
     attempts = select(Attempt).where(Attempt.job_id == rows[0].id).order_by(Attempt.n)
     return job_as_dict(rows[0]) | {
         "attempts": [
-            {"n": one.n, "outcome": one.outcome, "detail": one.detail, "segments": one.committed}
+            {"n": one.n, "outcome": one.outcome, "memory": one.memory, "detail": one.detail, "segments": one.committed}
             for one in session.scalars(attempts)
         ]
     }
@@ -120,7 +133,8 @@ def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
         "width": segment.width,
         "height": segment.height,
         "overlap": segment.overlap,
-        "tail_trim": segment.tail_trim,
+        "parent_trim": segment.parent_trim,
+        "blend": segment.blend,
         "tail": segment.tail,
         "ask": segment.ask,
         "env": segment.env,
@@ -129,8 +143,9 @@ def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
     }
 
 
-def jobs_to_show(session: Session, ended: int) -> list[Job]:
-    """Every job that has not ended, and the last `ended` that have."""
-    live = select(Job).where(or_(Job.state == "queued", Job.state == "running")).order_by(Job.seq)
-    past = select(Job).where(Job.state.in_(("done", "failed"))).order_by(Job.ended.desc()).limit(ended)
+def jobs_to_show(session: Session, home: str, ended: int) -> list[Job]:
+    """Every job of a home that has not ended, and the last `ended` that have."""
+    own = select(Job).where(Job.home == home)
+    live = own.where(or_(Job.state == "queued", Job.state == "running")).order_by(Job.seq)
+    past = own.where(Job.state.in_(("done", "failed"))).order_by(Job.ended.desc()).limit(ended)
     return [*reversed(list(session.scalars(past))), *session.scalars(live)]

@@ -9,22 +9,27 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from svid.errors import BlobError, Problem
+from svid.home import Home
 from svid.store.blobs import Blobs
 from svid.store.files import sha256_of
+from svid.store.homes import roots
 from svid.store.ids import ask_key, segment_id
-from svid.store.models import Artifact, Blob, Segment
+from svid.store.models import Artifact, Blob, Job, Segment
 
 BATCH = 200
+FORMERLY = {"parent_trim": "tail_trim"}
+"""What asks of schema 1 call a column."""
 
 
-def verify(session: Session, blobs: Blobs, root: Path) -> Iterator[Problem | None]:
+def verify(session: Session, blobs: Blobs, home: Home) -> Iterator[Problem | None]:
     """Check everything, yielding for each thing that was checked None or what is wrong with it. Constant memory."""
     for blob in session.scalars(select(Blob).order_by(Blob.sha256).execution_options(yield_per=BATCH)):
         yield _check_blob(session, blobs, blob)
     for segment in session.scalars(select(Segment).order_by(Segment.id).execution_options(yield_per=BATCH)):
-        yield _check_segment(session, segment)
-    for artifact in session.scalars(select(Artifact).order_by(Artifact.id).execution_options(yield_per=BATCH)):
-        yield _check_artifact(root, artifact)
+        yield check_segment(session, segment)
+    places, made = roots(session, home), select(Job.home, Artifact).join(Job, Job.id == Artifact.job_id)
+    for of, artifact in session.execute(made.order_by(Artifact.id).execution_options(yield_per=BATCH)):
+        yield _check_artifact(places[of], artifact) if of in places else None
 
 
 def _check_blob(session: Session, blobs: Blobs, blob: Blob) -> Problem | None:
@@ -39,7 +44,8 @@ def _check_blob(session: Session, blobs: Blobs, blob: Blob) -> Problem | None:
     return None
 
 
-def _check_segment(session: Session, segment: Segment) -> Problem | None:
+def check_segment(session: Session, segment: Segment) -> Problem | None:
+    """What is wrong with a segment: its two hashes, the columns that repeat its ask, its parent."""
     name = f"segment {segment.id[:12]}"
     key = ask_key(segment.ask)
     if key != segment.ask_key:
@@ -47,9 +53,10 @@ def _check_segment(session: Session, segment: Segment) -> Problem | None:
     found = segment_id(key, segment.latents, segment.tail)
     if found != segment.id:
         return Problem(name, "id", f"its ask and blobs hash to {found[:12]}")
-    for column in ("seed", "frames", "width", "height", "overlap", "tail_trim"):
-        if str(getattr(segment, column)) != str(segment.ask[column]):
-            return Problem(name, column, f"expected {segment.ask[column]}, found {getattr(segment, column)}")
+    for column in ("seed", "frames", "width", "height", "overlap", "parent_trim", "blend"):
+        asked = segment.ask.get(column, segment.ask.get(FORMERLY.get(column, ""), 0))
+        if str(getattr(segment, column)) != str(asked):
+            return Problem(name, column, f"expected {asked}, found {getattr(segment, column)}")
     if segment.parent_id != segment.ask["parent"]:
         return Problem(name, "parent", f"expected {segment.ask['parent']}, found {segment.parent_id}")
     if segment.parent_id is not None and session.get(Segment, segment.parent_id) is None:

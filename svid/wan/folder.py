@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from svid.api import Base, Recipe
 from svid.errors import Problem, WeightsError
+from svid.memory import plan_named
 from svid.wan.headers import PICKLE_SUFFIXES, read_header
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def is_wan_folder(path: Path) -> bool:
     for name in ("model_index.json", "transformer/config.json"):
         try:
             config = json.loads((path / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(config, dict) and str(config.get("_class_name", "")).startswith("Wan"):
             return True
@@ -117,7 +118,7 @@ def read_base(path: Path) -> Base:
         return "wan2.2-i2v"
     try:
         config = json.loads((path / "transformer" / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config = None
     wants_picture = isinstance(config, dict) and config.get("image_dim") is not None
     return "wan2.1-i2v" if wants_picture or (path / "image_encoder").is_dir() else "wan2.2-i2v"
@@ -181,8 +182,11 @@ def weights_files(path: Path) -> list[Path]:
     return sorted(files)
 
 
-def load_folder(path: Path, device: torch.device | str, dtype: torch.dtype | None = None) -> WanModel:
-    """Check the folder, then load it onto `device`: fp32 on a CPU, bf16 elsewhere unless `dtype` says otherwise.
+def load_folder(
+    path: Path, device: torch.device | str, dtype: torch.dtype | None = None, memory: str = "resident"
+) -> WanModel:
+    """Check the folder, then load it for `device`, placed as the memory plan of that name says: fp32 on a CPU, bf16
+    elsewhere unless `dtype` says otherwise.
 
     Raises:
         WeightsError: see `read_summary`; also where a checkpoint lacks tensors or has some that nobody uses.
@@ -190,7 +194,7 @@ def load_folder(path: Path, device: torch.device | str, dtype: torch.dtype | Non
     from svid.wan.load import load_components
 
     read_summary(path)
-    return load_components(path, device, dtype)
+    return load_components(path, device, dtype, plan_named(memory))
 
 
 def _gather(problems: list[Problem], read: Callable[..., T], *args: Any) -> T | None:
@@ -211,7 +215,7 @@ def _read_json(root: Path, *parts: str) -> dict[str, Any]:
         value = json.loads(root.joinpath(*parts).read_bytes())
     except OSError:
         raise WeightsError(Problem(name, "", "expected a JSON file, found nothing", LAYOUT)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(Problem(name, "", f"expected JSON, found something else: {error}")) from None
     if not isinstance(value, dict):
         raise WeightsError(Problem(name, "", f"expected a JSON object, found {type(value).__name__}"))

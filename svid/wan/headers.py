@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +18,10 @@ from typing import Any
 
 from svid.errors import Problem, Refused
 
-HEADER_LIMIT = 100 * 1024 * 1024
+HEADER_LIMIT = 16 * 1024 * 1024
+"""In bytes. The experts' take 150 KB each, the largest known one 10 MB; parsed, a header takes thirty times as much."""
+MAX_AXES = 16
+LARGEST = 2**63
 AGAIN = "the file is cut short: fetch it again"
 REBUILD = "save the weights as safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -44,7 +50,10 @@ def read_header(path: Path, name: str, error: type[Refused]) -> dict[str, Tensor
     has a broken header.
     """
     try:
-        with path.open("rb") as file:
+        # A pipe under a weights file's name must not be waited for.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise error(Problem(name, "", "expected a file, found something that is no regular file"))
             size = file.seek(0, 2)
             file.seek(0)
             length = _header_length(file.read(9), name, error)
@@ -62,6 +71,9 @@ def _header_length(start: bytes, name: str, error: type[Refused]) -> int:
     # The JSON decides, not the first byte alone: a header of 128 bytes begins with the byte that a pickle begins with.
     if start[8:] == b"{" and 2 <= length <= HEADER_LIMIT:
         return length
+    if start[8:] == b"{" and length < 2**40:
+        message = f"expected at most {HEADER_LIMIT} bytes of header, found {length}"
+        raise error(Problem(name, "header", message, REBUILD))
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         message = "expected a safetensors file, found a pickle, which could run code"
         raise error(Problem(name, "", message, "convert it to safetensors first, with a tool that you trust"))
@@ -70,31 +82,48 @@ def _header_length(start: bytes, name: str, error: type[Refused]) -> int:
 
 
 def _parse(text: bytes, name: str, error: type[Refused]) -> dict[str, Any]:
+    twice: list[str] = []
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Of two entries for one key this reader would check one and a loader might load the other.
+        made = dict(found)
+        if len(made) < len(found):
+            twice.extend(key for key, times in Counter(key for key, _ in found).items() if times > 1)
+        return made
+
     try:
-        header = json.loads(text)
-    except ValueError:
+        header = json.loads(text, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise error(Problem(name, "header", "expected JSON, found something else", REBUILD))
-    header.pop("__metadata__", None)
+    if twice:
+        raise error([Problem(name, key, "expected each key once, found it twice", REBUILD) for key in twice])
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise error(Problem(name, "__metadata__", "expected text by key, found something else", REBUILD))
     return header
 
 
 def _tensors(header: dict[str, Any], data: int, name: str, error: type[Refused]) -> dict[str, TensorInfo]:
     tensors, problems, spans = {}, [], [(0, 0)]
     for key, entry in header.items():
-        try:
-            begin, stop = entry["data_offsets"]
-            info = TensorInfo(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), int(stop) - int(begin))
-        except (KeyError, TypeError, ValueError):
+        parts = _entry(entry)
+        if parts is None:
             problems.append(Problem(name, key, "expected dtype, shape and data_offsets in the header", REBUILD))
             continue
+        info, begin, stop = parts
         bits = BITS.get(info.dtype)
-        if bits is not None and info.count * bits != info.nbytes * 8:
-            found = f"expected {info.count * bits // 8} bytes for {info.dtype} {list(info.shape)}, found {info.nbytes}"
+        if begin > stop:
+            problems.append(Problem(name, key, f"expected the end of its bytes from {begin} on, found {stop}", REBUILD))
+        elif bits is not None and info.count * bits != info.nbytes * 8:
+            wanted = info.count * bits // 8
+            # a shape may multiply to a number that Python refuses to write out
+            shown = str(wanted) if wanted < LARGEST else "an absurd number of"
+            found = f"expected {shown} bytes for {info.dtype} {list(info.shape)}, found {info.nbytes}"
             problems.append(Problem(name, key, found, REBUILD))
         tensors[key] = info
-        spans.append((int(begin), int(stop)))
+        spans.append((begin, stop))
     spans.sort()
     if not problems and any(before[1] != after[0] for before, after in pairwise(spans)):
         problems.append(Problem(name, "header", "expected tensors without gaps, found gaps or overlaps", REBUILD))
@@ -103,3 +132,15 @@ def _tensors(header: dict[str, Any], data: int, name: str, error: type[Refused])
     if problems:
         raise error(problems)
     return tensors
+
+
+def _entry(entry: Any) -> tuple[TensorInfo, int, int] | None:
+    """A tensor's entry and where its bytes are, or None where it is not what the format says, to the letter."""
+    try:
+        (begin, stop), dtype, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    numbers = (begin, stop, *shape) if isinstance(shape, list) and len(shape) <= MAX_AXES else (None,)
+    if not isinstance(dtype, str) or not all(type(number) is int and 0 <= number < LARGEST for number in numbers):
+        return None
+    return TensorInfo(dtype, tuple(shape), stop - begin), begin, stop

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from svid.wan.memory import at_hand
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -31,7 +33,8 @@ class ImageEncoder:
         size = self._model.config.image_size
         square = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)
         values = (square * 0.5 + 0.5 - self._mean) / self._std
-        states = self._model(values.to(self._model.device, self._model.dtype), output_hidden_states=True).hidden_states
+        model = at_hand(self._model)
+        states = model(values.to(model.device, model.dtype), output_hidden_states=True).hidden_states
         embedded: torch.Tensor = states[-2].float().cpu()
         return embedded
 

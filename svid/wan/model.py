@@ -14,6 +14,8 @@ from svid.api import Expert
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
+    from svid.wan.vae import FrameStream
+
 ANCHORS_KEPT = 16
 
 
@@ -56,7 +58,8 @@ class AnchorCache:
 
 @dataclass
 class WanModel:
-    """The experts, the VAE and the encoders, in eval mode on one device.
+    """The experts, the VAE and the encoders, in eval mode. They compute on one device; by a memory plan they may be
+    away from it until `svid.wan.memory.at_hand` is asked for them.
 
     Wan 2.2 has two experts and no image encoder. The one transformer of Wan 2.1 is the "high" expert, and `image` is
     its image encoder.
@@ -73,3 +76,5 @@ class WanModel:
     digests: Mapping[str, str] = field(default_factory=dict)
     anchors: AnchorCache = field(default_factory=AnchorCache)
     image: ImageEmbedder | None = None
+    stream: tuple[tuple[str, str | None], FrameStream] | None = None
+    """The decoder as it was after the last segment of a chain that is decoded as one stream, and which one that was."""

@@ -23,7 +23,8 @@ class Sampler:
     """A diffusers scheduler and how it is set up.
 
     `shift` names the constructor's argument for the shift; `sigmas`: it takes a list of sigmas; `grid`: it is given
-    SVI's grid, else it makes its own; `stochastic`: it draws noise while it steps.
+    SVI's grid, else it makes its own; `stochastic`: it draws noise while it steps; `state`: the scheduler's attributes
+    that a step changes.
     """
 
     scheduler: str
@@ -33,26 +34,45 @@ class Sampler:
     sigmas: bool = False
     grid: bool = False
     stochastic: bool = False
+    state: tuple[str, ...] = ("_step_index",)
 
 
 SAMPLERS: Mapping[str, Sampler] = {
     "euler": Sampler(
         "FlowMatchEulerDiscreteScheduler", "Euler on SVI's own grid", shift="shift", sigmas=True, grid=True
     ),
-    "unipc": Sampler("UniPCMultistepScheduler", "UniPC, Wan's own default", FLOW, sigmas=True),
-    "dpm++": Sampler("DPMSolverMultistepScheduler", "DPM-Solver++ 2M", {**FLOW, "algorithm_type": "dpmsolver++"}),
+    "unipc": Sampler(
+        "UniPCMultistepScheduler",
+        "UniPC, Wan's own default",
+        FLOW,
+        sigmas=True,
+        state=("_step_index", "model_outputs", "timestep_list", "lower_order_nums", "this_order", "last_sample"),
+    ),
+    "dpm++": Sampler(
+        "DPMSolverMultistepScheduler",
+        "DPM-Solver++ 2M",
+        {**FLOW, "algorithm_type": "dpmsolver++"},
+        state=("_step_index", "model_outputs", "lower_order_nums"),
+    ),
     "dpm++_sde": Sampler(
         "DPMSolverMultistepScheduler",
         "DPM-Solver++ 2M SDE, with fresh noise in every step",
         {**FLOW, "algorithm_type": "sde-dpmsolver++"},
         stochastic=True,
+        state=("_step_index", "model_outputs", "lower_order_nums"),
     ),
     "dpm++_2s": Sampler(
         "DPMSolverSinglestepScheduler",
         "DPM-Solver++ 2S",
         {**FLOW, "algorithm_type": "dpmsolver++", "lower_order_final": True},
+        state=("_step_index", "model_outputs", "sample"),
     ),
-    "heun": Sampler("FlowMatchHeunDiscreteScheduler", "Heun; n steps run the model 2n - 1 times", shift="shift"),
+    "heun": Sampler(
+        "FlowMatchHeunDiscreteScheduler",
+        "Heun; n steps run the model 2n - 1 times",
+        shift="shift",
+        state=("_step_index", "prev_derivative", "dt", "sample"),
+    ),
     "lcm": Sampler(
         "FlowMatchLCMScheduler",
         "LCM, for distilled models, with fresh noise in every step",
@@ -60,6 +80,7 @@ SAMPLERS: Mapping[str, Sampler] = {
         sigmas=True,
         grid=True,
         stochastic=True,
+        state=("_step_index", "_init_size"),
     ),
 }
 

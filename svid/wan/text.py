@@ -9,6 +9,8 @@ from typing import Any
 import ftfy
 import torch
 
+from svid.wan.memory import at_hand
+
 TOKENS = 512
 PROMPTS_KEPT = 64
 
@@ -57,6 +59,7 @@ class TextEncoder:
             return_attention_mask=True,
             return_tensors="pt",
         )
-        mask = tokens.attention_mask.to(self._model.device)
-        states = self._model(tokens.input_ids.to(self._model.device), mask).last_hidden_state
+        model = at_hand(self._model)
+        mask = tokens.attention_mask.to(model.device)
+        states = model(tokens.input_ids.to(model.device), mask).last_hidden_state
         return zero_padded(states, int(mask.sum()))

@@ -133,7 +133,7 @@ def weights(bench: Workbench) -> str:
     return hashed.hexdigest()
 
 
-CUT = {"segment": 2, "prompt": "a hard cut to the gull", "strength": 0.7}
+CUT = {"segment": 2, "prompt": "the camera makes a hard cut, to the gull", "strength": 0.7}
 
 
 def loras(bench: Workbench, video: dict[str, Any], number: int) -> dict[str, list[tuple[str, float]]]:
@@ -155,7 +155,7 @@ def test_a_cut_is_made_in_its_segment_on_the_high_expert_alone(bench: Workbench,
     asks = [segment(bench, video, number)["ask"] for number in (1, 2, 3)]
     assert [ask["prompt"] for ask in asks] == ["one", CUT["prompt"], "three"]
     assert [ask["cut"] is not None for ask in asks] == [False, True, False]
-    assert asks[1]["cut"]["lora"].keys() == {"high"}
+    assert asks[1]["cut"]["lora"].keys() == {"high", "steps"}
     # The segment with the cut begins in the old shot; the next one is held to the new.
     harbour, gull = picture(bench, "harbour.png"), picture(bench, "gull.png")
     assert harbour != gull
@@ -253,7 +253,7 @@ def test_plain_image_to_video_chains_by_its_last_frame(bench: Workbench) -> None
     assert [one["frames"] for one in whole["segments"]] == [9, 8, 8]
     assert whole["artifacts"][0]["frames"] == len(film(whole)) == 25
     ask = segment(bench, whole, 2)["ask"]
-    assert (ask["variant"], ask["motion_frames"], ask["overlap"], ask["loras"]) == ("i2v", 1, 1, [])
+    assert (ask["variant"], ask["layout"]["motion_frames"], ask["overlap"], ask["loras"]) == ("i2v", 1, 1, [])
     assert loras(bench, whole, 2) == {"high": [], "low": []}
     bench.run(new("plain parts", "one", reuse=False, **small))
     parts = bench.run({"extend": "plain parts", "prompts": ["two", "three"], "reuse": False})

@@ -1,9 +1,11 @@
-"""What the pages say is so: every manifest in them is accepted, the README's plugin works, every command exists, every
-link leads somewhere, and the schema is the one of today."""
+"""What the pages say is so: every manifest in them is accepted, those of the recipes and of conditioning render, the
+numbers are the recipes', the README's plugin works, every command exists, every link leads somewhere, and the schema is
+the one of today."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import re
 import shlex
@@ -18,11 +20,15 @@ import torch
 from click.testing import CliRunner
 
 import svid
+from svid.api import Encoding, Recipe, RecipeLora
 from svid.cli import main
 from svid.cli.open import desk_of
 from svid.home import Home, bundled_dir
+from svid.layout import Layout
+from svid.media.clips import write_clip
 from svid.plan.show import plan_as_dict
 from svid.plugin.check import HOOKS
+from svid.testing import load
 from svid.workbench import Workbench
 from tests.conftest import quick_home
 from tests.e2e.tools import frames_of, new
@@ -37,6 +43,10 @@ PAGES = sorted(
     ]
     if file.is_file()
 )
+VARIANTS = sorted(ROOT.glob("docs/variants/*.md"))
+RENDERED = ("docs/conditioning.md", "docs/manifests.md", "docs/variants/")
+"""Pages whose manifests are rendered, not only planned."""
+RECIPES = load().recipes()
 EXAMPLES = sorted(file for file in (ROOT / "watch/examples").iterdir() if file.suffix in (".toml", ".json"))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -54,6 +64,25 @@ def blocks(language: str) -> Iterator[Any]:
                 yield pytest.param(found[2], id=f"{shown(page)}:{text[: found.start()].count(chr(10)) + 1}")
 
 
+def tiny(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A new video of a page with segments of a tenth of a second: as small as what it asks for lets it be."""
+    layout = recipe_of(manifest).layout.model_copy(update=manifest.get("conditioning", {}))
+    longest = max(2 * layout.overlap if layout.seam == "blend" else layout.overlap, 4 * layout.amplitude_from)
+    last = [lora["steps"][1] for lora in manifest.get("loras", ()) if "steps" in lora]
+    return {
+        **manifest,
+        "name": "of a page",
+        "width": 32,
+        "height": 32,
+        "frames": max(9, longest // 4 * 4 + 5),
+        "sample": {**manifest.get("sample", {}), "steps": max([1, *last])},
+    }
+
+
+def recipe_of(manifest: dict[str, Any]) -> Recipe:
+    return RECIPES[manifest.get("recipe", "svi-2.0-pro")]
+
+
 def readme_plugin() -> str:
     (plugin,) = [block.values[0] for block in blocks("python") if str(block.id).startswith("README.md")]
     return str(plugin)
@@ -61,16 +90,22 @@ def readme_plugin() -> str:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """The home that the pages speak of: the video "harbour at dawn" of three segments, both pictures, warm.py."""
+    """The home that the pages speak of: the video "harbour at dawn" of three segments, pictures, a clip, warm.py."""
     root = tmp_path_factory.mktemp("docs") / "home"
     quick_home(root)
     (root / "plugins/warm.py").write_text(readme_plugin())
     for name in ("harbour.png", "gull.png"):
         (root / "watch/inbox" / name).write_bytes((root / "watch/examples" / name).read_bytes())
+    write_clip([steps_of_grey(11)], root / "watch/inbox/walk.mkv", 16.0, Encoding("ffv1"))
     home = Home(root)
     made = Workbench(home, desk_of(home))
     made.run(new("harbour at dawn", "boats", "gulls", "sun"))
     return made
+
+
+def steps_of_grey(count: int) -> torch.Tensor:
+    """Frames of a clip, uint8 [count, 32, 48, 3]."""
+    return (torch.arange(count, dtype=torch.uint8) * 20)[:, None, None, None].expand(count, 32, 48, 3).contiguous()
 
 
 # Manifests
@@ -78,7 +113,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 def test_there_are_manifests_to_try() -> None:
     pages = {str(block.id).split(":")[0] for block in blocks("toml")}
-    assert {"README.md", "docs/manifests.md", "docs/lineage.md"} <= pages
+    assert {"README.md", "docs/manifests.md", "docs/lineage.md", "docs/conditioning.md"} <= pages
+    assert {shown(page) for page in VARIANTS} <= pages
     assert len(EXAMPLES) >= 5
 
 
@@ -88,6 +124,17 @@ def test_every_manifest_of_the_pages_is_accepted(bench: Workbench, text: str) ->
     plan = plan_as_dict(bench.desk, request)
     assert plan["segments"]
     assert "waits_for" not in plan
+
+
+@pytest.mark.parametrize("text", [block for block in blocks("toml") if str(block.id).startswith(RENDERED)])
+def test_every_manifest_of_the_recipes_and_of_conditioning_renders(bench: Workbench, text: str) -> None:
+    manifest = tomllib.loads(text)
+    asked = manifest.get("segments", len(manifest["prompts"]) * recipe_of(manifest).prompt_repeat)
+    video = bench.run(tiny(manifest))
+    assert len(video["segments"]) == asked + ("clip" in manifest)
+    frames = frames_of(video["artifacts"][-1]["path"])
+    assert frames.shape[1:] == (32, 32, 3)
+    assert len(frames) == sum(segment["frames"] for segment in video["segments"])
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
@@ -100,17 +147,98 @@ def test_every_example_is_planned_where_it_lies(bench: Workbench, file: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cut.toml", "extend.toml", "branch.toml"])
+@pytest.mark.parametrize("name", ["cut.toml", "extend.toml", "branch.toml", "redo.toml"])
 def test_the_examples_render(bench: Workbench, name: str) -> None:
     manifest = tomllib.loads((bench.home.watch / "examples" / name).read_text())
     tiny = {"frames": 9, "width": 32, "height": 32, "sample": {"steps": 1}} if "image" in manifest else {}
     if "extend" in manifest:
         bench.run({"branch": "harbour at dawn@3", "name": "to be extended"})
         manifest["extend"] = "to be extended"
+    if "redo" in manifest:
+        bench.run({"branch": "harbour at dawn@3", "name": "to be redone"})
+        manifest["redo"] = "to be redone@2"
     video = bench.run({**manifest, **tiny})
-    expected = {"cut.toml": 3, "extend.toml": 5, "branch.toml": 3}[name]
+    expected = {"cut.toml": 3, "extend.toml": 5, "branch.toml": 3, "redo.toml": 3}[name]
     assert len(video["segments"]) == expected
     assert len(frames_of(video["artifacts"][-1]["path"])) == 9 + 4 * (expected - 1)
+
+
+# Recipes
+
+
+def numbers(recipe: Recipe) -> dict[str, str]:
+    """The numbers of a recipe as the pages write them."""
+    layout, guidance, both = recipe.layout, recipe.guidance, recipe.base == "wan2.2-i2v"
+    frames = "last frame" if layout.motion_frames == 1 else f"last {layout.motion_frames} frames"
+    latents = f"the anchor's latent, last {layout.motion_latents} latent"
+    side = {"head": "next one's first", "tail": "previous one's last", "blend": "blend of"}[layout.seam]
+    loras = [f"`{one.name}` {one.high:g}" + (f"/{one.low:g}" if both else "") for one in recipe.loras]
+    own = recipe.loras == (RecipeLora(name=recipe.name),)
+    fixed, given = f"{recipe.width} x {recipe.height}", f"the picture's, up to {recipe.max_width} wide"
+    return {
+        "size": given if recipe.max_width else fixed,
+        "frames a second": f"{recipe.fps:g}",
+        "steps": str(recipe.steps),
+        "sampler": recipe.sampler,
+        "shift": f"{recipe.shift:g}",
+        "guidance": "/".join(dict.fromkeys(f"{scale:g}" for scale in (guidance.high, guidance.low))),
+        "boundary": f"{recipe.boundary:g}" if both else "none",
+        "given": latents if layout.motion_latents else frames,
+        "padding": {"grey": "grey", "reference": "the anchor", "zero_latent": "zero latents"}[layout.pad],
+        "seam": f"{side} {layout.overlap}",
+        "segments a prompt": str(recipe.prompt_repeat),
+        "seed +": str(recipe.seed_stride),
+        "LoRAs": "its own, at 1" if own else ", ".join(loras) or "none",
+    }
+
+
+def tables(page: Path) -> Iterator[list[list[str]]]:
+    """The cells of every table of a page, without the line under the head."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for is_table, group in itertools.groupby(lines, key=lambda line: line.startswith("|")):
+        if is_table:
+            head, _, *rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in group]
+            yield [head, *rows]
+
+
+def written_numbers(page: Path) -> Iterator[tuple[str, str, str]]:
+    """(recipe, number, as it is written): of the tables with recipes across the top and nothing in the first place, and
+    of the overview's with recipes down the side."""
+    for head, *rows in tables(page):
+        if head[0] == "":
+            for key, *cells in rows:
+                for column, cell in zip(head[1:], cells, strict=True):
+                    yield from ((name, key, cell) for name in re.findall(r"`([^`]+)`", column))
+        elif head[0] == "recipe" and "steps" in head:
+            for first, *cells in rows:
+                for key, cell in zip(head[1:], cells, strict=True):
+                    yield from ((name, key, cell) for name in re.findall(r"`([^`]+)`", first))
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs/variants.md", *VARIANTS], ids=shown)
+def test_the_numbers_on_the_pages_are_the_recipes(page: Path) -> None:
+    for name, key, cell in written_numbers(page):
+        assert cell == numbers(RECIPES[name])[key], f"{name}, {key}"
+
+
+def test_every_recipe_has_its_numbers_and_a_manifest_on_a_page() -> None:
+    overview = ROOT / "docs/variants.md"
+    assert {name for name, *_ in written_numbers(overview)} == set(RECIPES)
+    assert {name for page in VARIANTS for name, *_ in written_numbers(page)} == set(RECIPES)
+    asked = [tomllib.loads(str(block.values[0])).get("recipe") for block in blocks("toml")]
+    assert {recipe.variant for recipe in RECIPES.values()} <= {RECIPES[name].variant for name in asked if name}
+    linked = re.findall(r"\]\((variants/[^)]+)\)", overview.read_text(encoding="utf-8"))
+    assert {f"variants/{page.name}" for page in VARIANTS} == set(linked)
+    for page in VARIANTS:
+        heads = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        expected = ["What it is for", "What it needs", "The numbers", "A manifest", "What goes wrong, and what helps"]
+        assert [head for head in heads if head in expected] == expected, shown(page)
+
+
+def test_conditioning_has_a_part_for_every_option() -> None:
+    text = (ROOT / "docs/conditioning.md").read_text(encoding="utf-8")
+    heads = set(re.findall(r"\w+", " ".join(re.findall(r"^## (.*)$", text, re.MULTILINE))))
+    assert set(Layout.model_fields) | {"anchors", "ends", "clip", "stream", "boundary"} <= heads
 
 
 # The plugin
@@ -161,7 +289,7 @@ def commands() -> Iterator[Any]:
         said = re.findall(r"`(svid [a-z][^`\n]*)`", rest)
         for line, whole in {**dict.fromkeys(said, False), **dict.fromkeys(lines, True)}.items():
             if WORDS.match(line):
-                yield pytest.param(line.split(" && ")[0], whole, id=f"{shown(page)}: {line[:60]}")
+                yield pytest.param(re.split(r" (?:&&|>) ", line)[0], whole, id=f"{shown(page)}: {line[:60]}")
 
 
 def parsed(line: str, *, whole: bool = True) -> click.Command:
@@ -170,7 +298,7 @@ def parsed(line: str, *, whole: bool = True) -> click.Command:
     context = click.Context(main, info_name="svid")
     command: click.Command = main
     while isinstance(command, click.Group):
-        command.make_parser(context).parse_args(list(words))
+        _, words, _ = command.make_parser(context).parse_args(list(words))  # without the group's own options
         name, *words = words
         found = command.get_command(context, name)
         assert found is not None, f"there is no command {name}"

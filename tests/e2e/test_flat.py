@@ -124,5 +124,5 @@ def test_what_a_segment_leaves_has_one_size(bench: Workbench) -> None:
 
 def test_nothing_is_left_lying_about(bench: Workbench) -> None:
     bench.run(new("tidy", "one", "two"))
-    assert [file for file in bench.home.tmp.iterdir() if ".mp4" in Path(file).name] == []
+    assert [file for file in bench.home.tmp.rglob("*") if ".mp4" in Path(file).name] == []
     assert list(bench.home.done.rglob(".*.part")) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tests.e2e.tools import drop, ends, frames_of, killed_at_last, new, rows, st
 pytestmark = pytest.mark.slow
 
 SEGMENTS = 3
-STEPS = 250
-"""A segment takes seconds, so that the database, which hears of progress once a second, hears of each."""
+STEPS = 100
+"""The render process has this many steps to hear of what it has been told."""
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +54,50 @@ def outcomes(home: Home, file: str) -> list[tuple[Any, ...]]:
     return rows(home, sql, file)
 
 
-def in_second_segment(home: Home) -> dict[str, Any] | None:
-    at = progress(home, "long.json")
-    return at if at and at.get("segment", 0) >= 2 and at.get("step", 0) >= 1 else None
+GATE = """
+import time
+from pathlib import Path
+from svid import hookimpl
+
+FOLDER = Path(__file__).parents[1]
+
+@hookimpl
+def svid_event(event):
+    if event["event"] == "step" and event["index"] == 1 and event["step"] == 1:
+        (FOLDER / "reached").touch()
+        while not (FOLDER / "open").exists():
+            time.sleep(0.02)
+"""
+"""A plugin that holds the second segment after its first step until a file is there."""
+
+
+def hear(process: subprocess.Popen[str], word: str) -> str:
+    """Read what a daemon says until it has said `word`."""
+    assert process.stderr is not None
+    said = ""
+    while word not in said:
+        line = process.stderr.readline()
+        assert line, f"it ended without a word of {word!r}: {said}"
+        said += line
+    return said
 
 
 def test_one_signal_finishes_the_segment_and_the_job_goes_on_later(home: Home) -> None:
     prompts = [f"scene {number}" for number in range(SEGMENTS)]
+    (home.plugins / "gate.py").write_text(GATE)
     drop(home, "long.json", new("long", *prompts, sample={"steps": STEPS}))
     daemon = start(home, "up")
     with killed_at_last(daemon):
-        at = wait_for(lambda: in_second_segment(home), daemon)
+        wait_for((home.root / "reached").exists, daemon)
         daemon.send_signal(signal.SIGTERM)
+        hear(daemon, "stopping after this segment")
+        (home.root / "open").touch()
         code, said = ends(daemon)
     assert code == 0, said
     assert "stopped" in said
     assert state(home, "long.json") == "queued"
     before = committed(home, "long.json")
-    assert at["segment"] <= len(before) < SEGMENTS, "the segment in flight is finished, and no other one begun"
+    assert len(before) == 2, "the segment in flight is finished, and no other one begun"
     assert outcomes(home, "long.json") == [("stopped", len(before))]
     assert list(home.done.iterdir()) == list(home.failed.iterdir()) == []
 

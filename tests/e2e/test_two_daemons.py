@@ -65,7 +65,7 @@ def test_every_job_is_done_once_and_no_file_is_lost(tmp_path: Path) -> None:
     store = store_of(home)
     with store.read() as session:
         base = find_anything(session, home, "base")
-        assert [problem for problem in verify(session, Blobs(home.blobs, home.tmp), home.root) if problem] == []
+        assert [problem for problem in verify(session, Blobs(home.blobs, home.tmp), home) if problem] == []
     assert [segment["frames"] for segment in base["segments"]] == [9, 4, 4]
     assert [segment["parent"] for segment in base["segments"][1:]] == [one["id"] for one in base["segments"][:2]]
     assert [artifact["frames"] for artifact in base["artifacts"]] == [9, 13, 17]

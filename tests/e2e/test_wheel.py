@@ -93,7 +93,7 @@ def test_it_carries_the_house(wheel: Path) -> None:
     assert [name for name in names if "__pycache__" in name or name.endswith((".db", ".part"))] == []
     watch = {name.split("/")[3] for name in names if name.startswith("svid/_home/watch/")}
     assert watch == {"README.md", "examples", "schema"}, "nothing of what this home was used for"
-    assert wheel.stat().st_size < 10 * 2**20
+    assert wheel.stat().st_size < 16 * 2**20, "the miniature has 12 MB of weights"
 
 
 def test_it_works_where_no_clone_is(installed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from click.testing import CliRunner, Result
 
+from svid.cli import main
 from svid.cli.open import desk_of
 from svid.home import Home
 from svid.media.clips import read_frames
@@ -65,6 +67,23 @@ def value(home: Home, sql: str, *values: Any) -> Any:
     return found
 
 
+def run(home: Home | None, *arguments: str, code: int = 0, stdin: str | bytes | None = None) -> Result:
+    """Run the svid command in this process; `code` is the exit code that is expected."""
+    given = ["--home", str(home.root)] if home else []
+    result = CliRunner().invoke(main, [*given, *arguments], input=stdin)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def data(home: Home, *arguments: str) -> Any:
+    """The JSON that a command prints, and nothing but that."""
+    result = run(home, *arguments, "--json")
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
 def start(home: Home, *arguments: str) -> subprocess.Popen[str]:
     """Start the svid command, and don't wait for it."""
     command = [sys.executable, "-m", "svid", "--home", str(home.root), *arguments]
@@ -91,10 +110,10 @@ def ends(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def killed_at_last(*processes: subprocess.Popen[str]) -> Iterator[None]:
+def killed_at_last(*processes: subprocess.Popen[str]) -> Iterator[tuple[subprocess.Popen[str], ...]]:
     """No daemon outlives its test, however that goes."""
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             if process.poll() is None:

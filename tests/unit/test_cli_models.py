@@ -91,7 +91,7 @@ def test_fp8_is_noted(tmp_path):
     ("file", "expected"),
     [
         (MINI / "transformer/diffusion_pytorch_model.safetensors",
-         {"kind": "transformer", "model": "Wan 2.2 I2V A14B, one of its two experts", "keys": "diffusers", "layers": 2,
+         {"kind": "transformer", "model": "Wan 2.2 I2V A14B, one of its two experts", "keys": "diffusers", "layers": 6,
           "dim": 128, "in_channels": 36, "image_branch": False, "whole": True}),
         (MINI / "vae/diffusion_pytorch_model.safetensors",
          {"kind": "vae", "model": "the VAE of Wan 2.1 and of Wan 2.2 A14B", "keys": "diffusers", "z_dim": 16}),
@@ -99,9 +99,9 @@ def test_fp8_is_noted(tmp_path):
          {"kind": "text-encoder", "model": "umT5", "keys": "transformers", "dim": 64, "layers": 2}),
         (LORAS / "hard-cut_high.safetensors",
          {"kind": "lora", "formats": ["ComfyUI, Kijai or lightx2v (diffusion_model.)"], "methods": ["LoRA"],
-          "ranks": [4], "alphas": [2.0], "modules": 20, "blocks": "0-1", "image_keys": 0, "unknown_keys": [],
+          "ranks": [8], "alphas": None, "modules": 60, "blocks": "0-5", "image_keys": 0, "unknown_keys": [],
           "expert_hint": "high"}),
-        (MINI, {"kind": "folder", "dim": 128, "layers": 2}),
+        (MINI, {"kind": "folder", "dim": 128, "layers": 6}),
     ],
 )  # fmt: skip
 def test_what_svid_brings_along(file, expected):

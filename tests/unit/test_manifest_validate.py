@@ -208,6 +208,36 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"cuts": [{"segment": 0, "prompt": "x"}]}, "cuts[0].segment", "at least 1"),
     ({"cuts": [{"segment": 1, "prompt": "x"}] * 2}, "cuts[1].segment", "one cut per segment"),
     ({"cuts": [{"segment": 1, "prompt": "x", "strength": 0}]}, "cuts[0].strength", "would change nothing"),
+    ({"loras": [{"name": "hard-cut", "segments": [2]}]}, "loras[0].segments[0]", "at most 1, the segments of this"),
+    ({"loras": [{"name": "hard-cut", "segments": [0]}]}, "loras[0].segments[0]", "at least 1"),
+    ({"loras": [{"name": "hard-cut", "segments": []}]}, "loras[0].segments", "at least one entry"),
+    ({"loras": [{"name": "hard-cut", "steps": [3, 2]}]}, "loras[0].steps", "the first step and then the last"),
+    ({"loras": [{"name": "hard-cut", "steps": [0, 2]}]}, "loras[0].steps[0]", "at least 1"),
+    ({"loras": [{"name": "hard-cut", "steps": s} for s in ([1, 3], [3, 4])]}, "loras[1].name", "for a segment and a"),
+    ({"loras": [{"name": "hard-cut", "segments": [1]}] * 2}, "loras[1].name", "each LoRA once"),
+    ({"anchor": "a.png", "anchors": ["b.png"]}, "anchors", "either anchor or anchors"),
+    ({"anchors": ["a.png", "b.png"]}, "anchors", "at most 1, one per segment, found 2"),
+    ({"ends": [{"image": "a.png", "segment": 2}]}, "ends[0].segment", "at most 1, the segments of this manifest"),
+    (
+        {"ends": [{"image": "a.png"}, {"image": "a.png", "segment": 1}]},
+        "ends[1].segment",
+        "one end picture per segment",
+    ),
+    (
+        {"cuts": [{"segment": 1, "prompt": "x", "end_image": "a.png"}], "ends": [{"image": "b.png"}]},
+        "ends[0].segment",
+        "found 1 in cuts[0].end_image too",
+    ),
+    ({"max_width": 64, "width": 64}, "max_width", "either max_width or width and height, found width too"),
+    ({"max_width": 65}, "max_width", "a multiple of 16"),
+    ({"conditioning": {"motion_frames": 10}}, "conditioning.motion_frames", "at most 9"),
+    ({"conditioning": {"motion_latents": -1}}, "conditioning.motion_latents", "at least 0"),
+    ({"conditioning": {"pad": "gray"}}, "conditioning.pad", "'grey', 'black', 'reference' or 'zero_latent'"),
+    ({"conditioning": {"mask": "all"}}, "conditioning.mask", "'first-frame', 'given-frames' or 'all-given'"),
+    ({"conditioning": {"motion_amplitude": 0.9}}, "conditioning.motion_amplitude", "at least 1"),
+    ({"conditioning": {"anchor_strength": float("nan")}}, "conditioning.anchor_strength", "finite"),
+    ({"conditioning": {"seam": "cut"}}, "conditioning.seam", "'head', 'tail' or 'blend'"),
+    ({"decode": {"stream": 1}}, "decode.stream", "expected true or false, found 1"),
     ({"encode": {"quality": -1}}, "encode.quality", "at least 0"),
     ({"options": {"tint": 5}}, "options.tint", "expected a table, found 5"),
     ({"options": {"tint": {"amount": 2}}}, "options.tint.amount", "at most 1, found 2"),
@@ -232,6 +262,9 @@ def test_one_mistake_gives_one_error_in_its_place(change: dict[str, Any], where:
         ({}, "image"),
         ({"extend": "a", "branch": "b@1"}, "branch"),
         ({"image": "a.png"}, "prompts"),
+        ({"clip": "a.mp4"}, "prompts"),
+        ({"clip": "a.mp4", "image": "a.png", "prompts": ["a"]}, "clip"),
+        ({"extend": "v", "max_width": 64}, "max_width"),
         ({"branch": "harbour"}, "branch"),
         ({"branch": "harbour@0"}, "branch"),
         ({"branch": "harbour@-1"}, "branch"),
@@ -257,6 +290,8 @@ def test_a_name_with_an_at_sign_can_be_branched() -> None:
         ({"Seed": 3}, "Seed", "did you mean seed?"),
         ({"steps": 3}, "steps", "steps belongs into [sample]"),
         ({"codec": "h264"}, "codec", "codec belongs into [encode]"),
+        ({"pad": "grey"}, "pad", "pad belongs into [conditioning]"),
+        ({"end_image": "a.png"}, "end_image", "end_image belongs into [[cuts]]"),
         ({"sample": {"seed": 3}}, "sample.seed", "seed belongs at the top, above the first [table]"),
         ({"sample": {"stesp": 3}}, "sample.stesp", "did you mean steps?"),
         ({"sample": {"guidance": {"high": 1, "low": 1, "hihg": 1}}}, "sample.guidance.hihg", "did you mean high?"),
@@ -339,10 +374,41 @@ def test_control_characters_are_shown_escaped() -> None:
     assert "\x1b" not in str(one(NEW | {"name": "a\x1b[31m"}))
 
 
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        ({"redo": "a@2", "segments": 2}, "segments"),
+        ({"redo": "a", "prompts": ["one", "two"]}, "prompts"),
+        ({"redo": "a", "cuts": [{"segment": 1, "prompt": "x"}]}, "cuts"),
+        ({"redo": "a", "fps": 8}, "fps"),
+        ({"redo": "a", "encode": {"quality": 3}}, "encode"),
+        ({"redo": "a", "extend": "b"}, "redo"),
+        ({"redo": ""}, "redo"),
+        ({"redo": "a\nb"}, "redo"),
+        ({"extend": "a", "ripple": True}, "ripple"),
+        ({"redo": "a", "ripple": 1}, "ripple"),
+        ({"reproduce": "a", "seed": 3}, "seed"),
+        ({"reproduce": "a", "sample": {"steps": 3}}, "sample"),
+        ({"reproduce": "a", "redo": "a"}, "reproduce"),
+    ],
+)
+def test_what_is_asked_again_says_only_what_holds_for_it(data: dict[str, Any], where: str) -> None:
+    assert one(data).where == where
+
+
+def test_what_is_asked_again_may_say_the_rest() -> None:
+    for data in (
+        {"redo": "a@-1", "ripple": True, "prompts": ["x"], "seed": 3, "sample": {"steps": 3}},
+        {"reproduce": "a", "name": "b", "priority": 3},
+    ):
+        manifest = check(data)
+        assert Manifest.model_validate(manifest.model_dump(mode="json")) == manifest, "as jobs keep it"
+
+
 def test_a_manifest_made_in_code_keeps_the_rules_between_fields() -> None:
     with pytest.raises(ValidationError, match="at most 1, one per segment"):
         Manifest(image="a.png", prompts=("a", "b"), segments=1)
-    with pytest.raises(ValidationError, match="one of image, extend and branch"):
+    with pytest.raises(ValidationError, match="one of image, clip, extend, branch, redo and reproduce"):
         Manifest()
 
 

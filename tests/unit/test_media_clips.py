@@ -283,7 +283,7 @@ def test_clips_that_do_not_fit_are_named(tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
     for frames, encoding, fps in (
         (moving(3, width=64), Encoding(), 16.0),
-        (moving(3), Encoding("hevc"), 16.0),
+        (moving(3), Encoding("vp9"), 16.0),
         (moving(3), Encoding(), 24.0),
     ):
         write_clip([frames], other, fps, encoding)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from svid.api import Guidance, Recipe, RecipeLora
+from svid.api import Guidance, Layout, Recipe, RecipeLora
 from svid.config import Config
 from svid.errors import ManifestError
 from svid.manifest.model import Manifest
-from svid.plan.build import Parent, Plan, build_plan, count
-from svid.plan.settings import PictureRef, TailRef
-from svid.plan.show import experts
+from svid.plan.build import Plan, build_plan, count
+from svid.plan.grid import experts
+from svid.plan.settings import ClipRef, Parent, PictureRef, TailRef
 
 PRO = Recipe(
     name="svi-2.0-pro",
@@ -20,17 +20,19 @@ PRO = Recipe(
     steps=50,
     guidance=Guidance(high=4, low=4),
     boundary=0.875,
-    motion_latents=1,
+    layout=Layout(motion_latents=1, pad="zero_latent"),
     loras=("svi-2.0-pro",),
     negative="blurred",
 )
-PLAIN = Recipe(name="i2v", variant="i2v", title="", source="", sampler="unipc", fps=16, motion_frames=1)
-RECIPES = {recipe.name: recipe for recipe in (PRO, PLAIN)}
+PLAIN = Recipe(name="i2v", variant="i2v", title="", source="", sampler="unipc", fps=16, layout=Layout(motion_frames=1))
+FAST = PRO.model_copy(update={"name": "fast", "steps": 4, "guidance": Guidance(high=1, low=1), "distilled": True})
+RECIPES = {recipe.name: recipe for recipe in (PRO, PLAIN, FAST)}
 CONFIG = Config.model_validate(
     {
         "models": {
             "wan22-mini": {"path": "x", "width": 64, "height": 48, "steps": 8, "loras": {"hard-cut": {"high": "h"}}},
-            "big": {"path": "y"},
+            "big": {"path": "y", "guidance": {"high": 2, "low": 1}},
+            "even": {"path": "z", "guidance": 1},
         },
         "loras": {"svi-2.0-pro": {"high": "a", "low": "b"}, "fast": {"path": "c"}, "low-only": {"low": "d"}},
     }
@@ -58,6 +60,23 @@ def test_manifest_over_model_over_recipe() -> None:
     assert (settings.sampling.shift, settings.sampling.boundary) == (8.0, 0.875)
     big = plan_of(model="big", width=640, sample={"boundary": 0.9}).settings
     assert (big.width, big.height, big.sampling.steps, big.sampling.boundary) == (640, 480, 50, 0.9)
+    scales = {
+        name: (one.guidance_high, one.guidance_low)
+        for name, one in {
+            "wan22-mini": plan_of().settings.sampling,
+            "big": plan_of(model="big").settings.sampling,
+            "even": plan_of(model="even").settings.sampling,
+            "told": plan_of(model="even", sample={"guidance": 7.0}).settings.sampling,
+        }.items()
+    }
+    own = (PRO.guidance.high, PRO.guidance.low)
+    assert scales == {"wan22-mini": own, "big": (2, 1), "even": (1, 1), "told": (7, 7)}
+
+
+def test_a_models_entry_leaves_the_steps_of_a_distilled_lora_alone() -> None:
+    short, guided = (plan_of(recipe="fast", model=model).settings for model in ("wan22-mini", "big"))
+    assert (short.width, short.sampling.steps) == (64, 4)
+    assert (guided.sampling.guidance_high, guided.sampling.guidance_low) == (1, 1)
 
 
 def test_the_last_prompt_repeats_and_seeds_follow_the_authors_rule() -> None:
@@ -144,6 +163,89 @@ def test_a_cut_without_a_picture_is_held_to_its_own_last_frame() -> None:
 def test_a_lora_named_again_gets_the_new_strength() -> None:
     plan = plan_of(loras=[{"name": "svi-2.0-pro", "high": 0.5, "low": 1.0}])
     assert [(lora.name, lora.high, lora.low) for lora in plan.settings.loras] == [("svi-2.0-pro", 0.5, 1.0)]
+
+
+def test_strengths_for_some_segments_take_the_place_of_the_others_there_alone() -> None:
+    off = [{"name": "svi-2.0-pro", "high": 0, "low": 0, "segments": [1]}, {"name": "fast", "segments": [1, 3]}]
+    plan = plan_of(segments=3, loras=[*off, {"name": "fast", "high": 0.5, "steps": [1, 4]}])
+    found = [[(lora.name, lora.high, lora.steps) for lora in one.loras] for one in plan.segments]
+    assert found[0] == [("svi-2.0-pro", 0, None), ("fast", 1, None)]
+    assert found[1] == [("svi-2.0-pro", 1, None), ("fast", 0.5, (1, 4))]
+    assert found[2] == [("svi-2.0-pro", 1, None), ("fast", 1, None)]
+    more = plan_of(parent_of(plan), extend="v1")
+    assert more.segments[0].loras == plan.segments[1].loras, "what was for some segments is not handed on"
+
+
+def test_a_lora_that_is_only_on_where_its_expert_rests_is_refused() -> None:
+    """At 8 steps, shift 5 and boundary 0.875 the high-noise expert has the first four."""
+    assert experts("euler", 8, 5.0, None, 0.875) == (4, 4)
+    plan_of(loras=[{"name": "low-only", "steps": [4, 5]}])
+    with pytest.raises(ManifestError, match=r"loras\[0\]\.steps: would change nothing: at steps 1 to 4 another expert"):
+        plan_of(loras=[{"name": "low-only", "steps": [1, 4]}])
+    with pytest.raises(ManifestError, match="would change nothing"):
+        plan_of(loras=[{"name": "fast", "high": 0.0, "low": 1.0, "steps": [2, 3]}])
+
+
+def test_anchors_are_one_per_segment_and_the_last_holds() -> None:
+    pictures = {**PICTURES, "anchors[0]": IMAGE, "anchors[1]": SHOT}
+    plan = plan_of(segments=3, anchors=["a.png", "b.png"], pictures=pictures)
+    assert [one.settings.anchor for one in plan.segments] == [IMAGE, SHOT, SHOT]
+    assert plan_of(parent_of(plan), extend="v1").segments[0].settings.anchor == SHOT
+
+
+def test_an_end_is_the_last_segment_s_unless_it_says_which() -> None:
+    pictures = {**PICTURES, "ends[0].image": SHOT, "ends[1].image": IMAGE}
+    plan = plan_of(segments=3, ends=[{"image": "b.png"}, {"image": "a.png", "segment": 1}], pictures=pictures)
+    assert [one.end for one in plan.segments] == [IMAGE, None, SHOT]
+
+
+def test_a_clip_is_the_first_segment_and_its_last_frame_the_anchor() -> None:
+    clip = ClipRef(sha256="3" * 64, frames=40, fps=25.0, width=640, height=480)
+    manifest = Manifest.model_validate({"clip": "a.mp4", "prompts": ["one", "two"], "seed": 5})
+    plan = build_plan(manifest, CONFIG, RECIPES, {}, clip=clip)
+    assert [one.index for one in plan.segments] == [0, 1, 2]
+    assert [one.clip for one in plan.segments] == [clip, None, None]
+    assert [one.seed for one in plan.segments[1:]] == [47, 89]
+    assert (plan.length, plan.settings.fps, plan.segments[1].settings.anchor) == (3, 25.0, TailRef(tail_of=0))
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [((832, 480), (832, 480)), ((833, 480), (832, 464)), ((720, 1280), (720, 1280)), ((831, 479), (816, 464))],
+)
+def test_a_recipe_may_take_the_size_from_the_picture(given: tuple[int, int], size: tuple[int, int]) -> None:
+    sized = PRO.model_copy(update={"max_width": 832})
+    picture = IMAGE.model_copy(update={"width": given[0], "height": given[1]})
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"], "model": "big"})
+    settings = build_plan(manifest, CONFIG, {PRO.name: sized}, {"image": picture}).settings
+    assert (settings.width, settings.height) == size
+    told = manifest.model_copy(update={"width": 64})
+    assert build_plan(told, CONFIG, {PRO.name: sized}, {"image": picture}).settings.width == 64
+    mini = manifest.model_copy(update={"model": "wan22-mini"})
+    assert build_plan(mini, CONFIG, {PRO.name: sized}, {"image": picture}).settings.width == 64
+
+
+def test_a_picture_that_gives_no_size_is_named() -> None:
+    picture = IMAGE.model_copy(update={"width": 640, "height": 9})
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"], "max_width": 64})
+    with pytest.raises(ManifestError, match="image: expected a start picture that gives 16x16 or more, found 64x0"):
+        build_plan(manifest, CONFIG, RECIPES, {"image": picture})
+
+
+def test_sigmas_for_a_sampler_that_makes_its_own_are_named_before_anything_is_rendered() -> None:
+    with pytest.raises(
+        ManifestError, match=r"sample\.sigmas: expected no sigmas, because 'heun' makes its own, found 2"
+    ):
+        plan_of(sample={"sampler": "heun", "sigmas": [1.0, 0.5]})
+    before = parent_of(plan_of(sample={"sampler": "unipc", "sigmas": [1.0, 0.5]}))
+    with pytest.raises(ManifestError, match="'heun' makes its own"):
+        plan_of(before, extend="v1", sample={"sampler": "heun"})
+    assert plan_of(before, extend="v1", sample={"sampler": "heun", "steps": 2}).settings.sampling.sigmas is None
+
+
+def test_a_codec_that_can_not_do_the_size_is_named() -> None:
+    with pytest.raises(ManifestError, match=r"encode\.codec: expected a codec for 64x48, found hevc \(hevc takes 80"):
+        plan_of(encode={"codec": "hevc"})
 
 
 def test_everything_amiss_is_said_at_once() -> None:

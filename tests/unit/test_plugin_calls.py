@@ -21,7 +21,7 @@ from svid.testing import load, make_job, make_segment, stub
 svid_plugins = testing.svid_plugins
 """Here as well as from the entry point, for a checkout that is not installed."""
 
-MORE = {"model": None, "conditioning": None, "progress": None}
+MORE = {"model": None, "conditioning": None, "progress": None, "checkpoint": None}
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_arguments_reach_the_plugin_as_far_as_it_takes_them() -> None:
         return 1
 
     plugins, job, segment = alone(stub("svid_sample", svid_sample)), make_job(), make_segment()
-    more = {"model": None, "conditioning": None, "progress": "p"}
+    more = {"model": None, "conditioning": None, "progress": "p", "checkpoint": None}
     plugins.call("svid_sample", job, segment, job=job, segment=segment, **more)
     assert seen == {"segment": segment, "job": job, "progress": "p"}
 

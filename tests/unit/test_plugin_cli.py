@@ -17,15 +17,9 @@ from svid.cli.plugins import plugins
 from svid.cli.schema import schema
 from svid.errors import HomeError, UsageError
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 CODE = Path(svid.__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder that is no home."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("SVID_PLUGINS", "SVID_TRACE", "SVID_HOME"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

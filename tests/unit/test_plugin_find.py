@@ -57,7 +57,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **entries: str) -> 
 
 
 def sample(plugins: Plugins) -> str:
-    answer = plugins.call("svid_sample", make_job(), make_segment(), model=None, conditioning=None, progress=None)
+    more = dict.fromkeys(("model", "conditioning", "progress", "checkpoint"))
+    answer = plugins.call("svid_sample", make_job(), make_segment(), **more)
     return str(answer["latents"])
 
 

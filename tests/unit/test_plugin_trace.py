@@ -15,7 +15,7 @@ from svid.errors import NoStage
 from svid.plugin.trace import summary
 from svid.testing import load, make_job, make_segment, stub, tiny_frames
 
-MORE: dict[str, Any] = {"model": None, "conditioning": None, "progress": None}
+MORE: dict[str, Any] = {"model": None, "conditioning": None, "progress": None, "checkpoint": None}
 
 
 @pytest.fixture(autouse=True)

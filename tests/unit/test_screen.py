@@ -25,7 +25,8 @@ EVENTS: list[dict[str, Any]] = [
 def shown(terminal: bool) -> tuple[type, str]:
     """What a person sees of the events, and by which screen."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=120, emoji=False, highlight=False, color_system=None)
+    options = {"width": 120, "emoji": False, "highlight": False, "color_system": None, "_environ": {"TERM": "xterm"}}
+    console = Console(file=out, force_terminal=terminal, **options)
     with screen_for(console) as screen:
         for event in EVENTS:
             screen.show(event)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import os
+import shutil
 import sqlite3
-import stat
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from svid.errors import BlobError, StoreError
 from svid.home import Home, bundled_dir
 from svid.store.blobs import Blobs
 from svid.store.engine import Store, connect, migrate, open_store
-from svid.store.models import Base, Blob, JobSegment, Video
+from svid.store.models import Base, Blob, JobSegment, Segment, Video
 
 MIGRATIONS = bundled_dir() / "db" / "migrations"
 
@@ -93,8 +92,8 @@ def blobs(home: Home) -> Blobs:
 
 def test_tensors_come_back_bit_for_bit_and_have_one_name(blobs: Blobs) -> None:
     tensors = {"b": torch.randn(2, 3), "a": torch.arange(6, dtype=torch.uint8)}
-    name = blobs.put_tensors(tensors)
-    assert blobs.put_tensors(dict(reversed(tensors.items()))) == name
+    name = blobs.publish(blobs.draft_tensors(tensors))
+    assert blobs.publish(blobs.draft_tensors(dict(reversed(tensors.items())))) == name
     back = blobs.get_tensors(name)
     assert all(torch.equal(back[key], tensors[key]) for key in tensors)
     assert blobs.path(name).stat().st_mode & 0o777 == 0o444
@@ -117,28 +116,6 @@ def test_a_missing_blob_is_named(blobs: Blobs) -> None:
         blobs.get("0" * 64)
 
 
-def test_publishing_flushes_before_it_renames_and_the_folder_after(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Order only: that the disk obeys fsync when the power fails can't be shown here."""
-    seen: list[str] = []
-    real_fsync, real_replace = os.fsync, Path.replace
-
-    def fsync(handle: int) -> None:
-        seen.append("fsync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync file")
-        real_fsync(handle)
-
-    def replace(self: Path, target: Path) -> Path:
-        seen.append("rename")
-        return real_replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", replace)
-    blobs.put(b"some bytes")
-    # The first of them makes the folder that the blob goes into.
-    assert seen == ["fsync folder", "fsync file", "rename", "fsync folder"]
-
-
 def test_rows_of_blobs_are_never_written_before_the_blob(store: Store, blobs: Blobs) -> None:
     from svid.render.commit import note_blob
 
@@ -146,3 +123,32 @@ def test_rows_of_blobs_are_never_written_before_the_blob(store: Store, blobs: Bl
         note_blob(session, blobs, "ab" * 32, "latents")
     with store.read() as session:
         assert session.get(Blob, "ab" * 32) is None
+
+
+def test_a_database_from_before_seams_keeps_what_it_shows(tmp_path: Path) -> None:
+    """Revision 0002 renames a column of a table that others point at, with rows in it."""
+    first = tmp_path / "first"
+    shutil.copytree(MIGRATIONS, first)
+    for later in set((first / "versions").glob("*.py")) - {first / "versions" / "0001_tables.py"}:
+        later.unlink()
+    database = tmp_path / "svid.db"
+    engine = connect(f"sqlite:///{database}")
+    migrate(engine, first, database)
+    blob = "INSERT INTO blob VALUES ('b', 'latents', 1, '2026-01-01')"
+    columns = (
+        'id, parent_id, "index", ask_key, ask, latents, tail, seed, frames, overlap, tail_trim, width, height, env'
+    )
+    values = "'k', '{}', 'b', 'b', '1', 81, 0, 5, 32, 32, '{}', 1.0, '2026-01-01'"
+    with engine.begin() as connection:
+        for sql in (
+            blob,
+            f"INSERT INTO segment ({columns}, seconds, created) VALUES ('s1', NULL, 0, {values})",
+            f"INSERT INTO segment ({columns}, seconds, created) VALUES ('s2', 's1', 1, {values})",
+            "INSERT INTO clip VALUES ('s1', 'e', 'b', 76, '2026-01-01')",
+        ):
+            connection.exec_driver_sql(sql)
+    store = open_store(database, MIGRATIONS)
+    with store.read() as session:
+        one, two = (session.get_one(Segment, name) for name in ("s1", "s2"))
+        assert (one.shown(two), two.shown(None)) == (76, 81)
+        assert (two.parent_trim, two.blend) == (5, 0)

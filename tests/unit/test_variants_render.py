@@ -9,7 +9,7 @@ import torch
 from svid.api import RecipeLora, Sampling
 from svid.cli.open import desk_of
 from svid.errors import ManifestError
-from svid.plan.show import experts
+from svid.plan.grid import experts
 from svid.testing import load
 from svid.wan.schedule import experts_per_step, make_scheduler
 from svid.workbench import Workbench
@@ -40,7 +40,7 @@ def bench(tmp_path_factory):
 
 
 def manifest(recipe, **more):
-    values = {"image": "harbour.png", "anchor": "harbour.png", "prompts": ["boats", "gulls"], "seed": 5, **SMALL}
+    values = {"image": "harbour.png", "prompts": ["boats", "gulls"], "seed": 5, **SMALL}
     return {**values, "recipe": recipe, "model": MODELS[RECIPES[recipe].base], **more}
 
 
@@ -51,13 +51,22 @@ def picture_of(shown):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_the_numbers_are_the_published_ones(name):
     one = RECIPES[name]
-    motion = (one.motion_frames, one.motion_latents, one.pad, one.trim)
+    motion = (one.layout.motion_frames, one.layout.motion_latents, one.layout.pad, one.layout.seam)
     assert (*motion, one.guidance.high, one.fps, one.boundary) == NUMBERS[name]
     assert (one.frames, one.steps, one.shift, one.sampler, one.seed_stride) == (81, 50, 5.0, "euler", 42)
     assert (one.width, one.height, one.guidance.high) == (832, 480, one.guidance.low)
     assert one.prompt_repeat == (2 if name == "svi-2.0-wan21" else 1)
     assert one.loras == (RecipeLora(name=name),)
     assert one.negative.startswith("bright tones" if one.base == "wan2.1-i2v" else "色调艳丽")
+
+
+def test_every_number_has_a_source_of_its_own():
+    """All numbers of what the authors published; of the others what differs from the file that `source` names."""
+    for name in NUMBERS:
+        unknown = {key for key, value, source in RECIPES[name].numbers() if source == RECIPES[name].source}
+        assert unknown == set(), name
+    for one in RECIPES.values():
+        assert set(one.sources) <= {key for key, _, _ in one.numbers()}, one.name
 
 
 def test_every_recipe_says_where_its_numbers_come_from():
@@ -82,23 +91,35 @@ def test_a_manifest_becomes_a_video_and_goes_on(bench, name):
     """Three segments at once and two with a third added later give the same frames, of the length that it must be."""
     one = RECIPES[name]
     told = ["boats", "gulls", "sun"] if one.prompt_repeat == 1 else ["boats", "gulls"]
-    whole = bench.run(manifest(name, name=f"{name} whole", segments=3, prompts=told, reuse=False))
+    whole = bench.run(manifest(name, name=f"{name} whole", segments=3, prompts=told, reuse=False, frames=13))
     frames = picture_of(whole)
-    assert frames.shape == (9 + 2 * (9 - one.overlap), 32, 32, 3)
+    assert frames.shape == (13 + 2 * (13 - one.layout.overlap), 32, 32, 3)
     assert frames.float().std() > 5
-    begun = bench.run(manifest(name, name=f"{name} begun", prompts=told[:-1], segments=2, reuse=False))
+    begun = bench.run(manifest(name, name=f"{name} begun", prompts=told[:-1], segments=2, reuse=False, frames=13))
     longer = bench.run({"extend": begun["id"], "prompts": told[-1:], "segments": 1, "reuse": False})
     assert [part["seed"] for part in longer["segments"]] == [5 + one.seed_stride * index for index in range(3)]
     assert torch.equal(picture_of(longer), frames)
 
 
 def test_the_anchor_counts_where_it_pads(bench):
-    for name, counts in (("svi-shot", True), ("svi-tom", False), ("svi-2.0-wan22", True)):
+    for name in ("svi-shot", "svi-2.0-wan22"):
         shown = [
             picture_of(bench.run(manifest(name, name="anchor", segments=1, prompts=["boats"], anchor=anchor)))
             for anchor in ("harbour.png", "gull.png")
         ]
-        assert torch.equal(*shown) is not counts
+        assert not torch.equal(*shown)
+
+
+def test_an_anchor_or_an_image_that_nobody_would_look_at_is_refused(bench):
+    with pytest.raises(ManifestError, match="anchor: would change nothing: svi-tom has no anchor"):
+        bench.accept(manifest("svi-tom", anchor="gull.png"))
+    with pytest.raises(
+        ManifestError, match=r"image: would change nothing: the first segment of svi-2\.0-pro begins with"
+    ):
+        bench.accept(manifest("svi-2.0-pro", anchor="gull.png"))
+    with pytest.raises(ManifestError, match="image: would change nothing"):
+        bench.accept(manifest("svi-2.0-pro", anchors=["gull.png", "harbour.png"]))
+    bench.run(manifest("svi-2.0-pro", name="then", anchors=["harbour.png", "gull.png"]))
 
 
 def test_a_recipe_on_the_wrong_model_is_refused(bench):

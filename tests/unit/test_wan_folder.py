@@ -40,7 +40,7 @@ def refused(folder):
 
 def test_summary_of_a_sound_folder():
     summary = read_summary(MINI)
-    assert (summary.dim, summary.layers, summary.text_dim) == (128, 2, 64)
+    assert (summary.dim, summary.layers, summary.text_dim) == (128, 6, 64)
     assert set(summary.components) == {"transformer", "transformer_2", "vae", "text_encoder"}
     assert summary.nbytes == 2 * sum(part.parameters for part in summary.components.values())
     assert is_wan_folder(MINI)
@@ -123,7 +123,7 @@ def test_the_files_that_are_the_identity():
         (lambda f: edit(f / "transformer/config.json", image_dim=1280), ["expected null, found 1280", "Wan 2.1"]),
         (lambda f: edit(f / "vae/config.json", z_dim=48), ["z_dim: expected 16, found 48", "TI2V-5B"]),
         (lambda f: edit(f / "vae/config.json", _class_name="AutoencoderKL"), ['found "AutoencoderKL"']),
-        (lambda f: edit(f / "transformer_2/config.json", num_layers=3), ["num_layers: expected 2", "found 3"]),
+        (lambda f: edit(f / "transformer_2/config.json", num_layers=3), ["num_layers: expected 6", "found 3"]),
         (lambda f: edit(f / "text_encoder/config.json", d_model=32), ["d_model: expected the transformer's"]),
         (lambda f: (f / DIT).unlink(), ["expected diffusion_pytorch_model.safetensors, found no weights"]),
     ],
@@ -234,7 +234,7 @@ def test_loading_in_fp32():
     assert {value.dtype for value in model.experts["low"].parameters()} == {torch.float32}
     assert not any(value.requires_grad for value in model.experts["high"].parameters())
     assert not model.experts["high"].training
-    high, low = (model.experts[name].proj_out.weight for name in ("high", "low"))
+    high, low = (model.experts[name].blocks[0].attn1.to_q.weight for name in ("high", "low"))
     assert not torch.equal(high, low)
 
 

@@ -298,9 +298,9 @@ def test_files_for_both_experts(tmp_path):
     low = {key.replace("transformer.", "transformer_2."): value * 2 for key, value in FORMATS["diffusers"].items()}
     both = saved(tmp_path / "both.safetensors", FORMATS["diffusers"] | low)
     models, before = {"high": expert(), "low": expert()}, dict(expert().named_parameters())
-    with applied(models, {name: [Use("x", both, 1.0)] for name in models}) as report:
+    with applied(models, {name: [Use("x", both, 1.0)] for name in models}) as used:
         for name, factor in (("high", 1), ("low", 4)):
-            assert report[name][0]["modules"] == 3
+            assert used.report[name][0]["modules"] == 3
             for weight, dense in zip(WEIGHTS, products().values(), strict=True):
                 got = dict(models[name].named_parameters())[weight]
                 assert torch.allclose(got, before[weight] + factor * dense, atol=1e-5)
@@ -309,8 +309,8 @@ def test_files_for_both_experts(tmp_path):
     only = saved(tmp_path / "only.safetensors", low)
     with pytest.raises(LoraError, match="expected changes of the high-noise expert"):
         merged(only)
-    with applied(models, {"low": [Use("x", only, 1.0)]}) as report:
-        assert report["low"][0]["modules"] == 3
+    with applied(models, {"low": [Use("x", only, 1.0)]}) as used:
+        assert used.report["low"][0]["modules"] == 3
 
 
 def test_the_alpha_of_diffusers_metadata(tmp_path):
@@ -342,9 +342,9 @@ def test_image_keys_in_flat_spelling_are_set_aside_with_a_warning(tmp_path, capl
     file = saved(tmp_path / "a.safetensors", FORMATS["musubi"] | extra)
     with (
         caplog.at_level(logging.WARNING, "svid.lora"),
-        applied({"high": expert()}, {"high": [Use("x", file, 1.0)]}) as report,
+        applied({"high": expert()}, {"high": [Use("x", file, 1.0)]}) as used,
     ):
-        assert report["high"][0]["set_aside"] == sorted(extra)
+        assert used.report["high"][0]["set_aside"] == sorted(extra)
     assert "a.safetensors: 6 keys of Wan 2.1's image branch are set aside: lora_unet_blocks_0_" in caplog.text
 
 
@@ -374,8 +374,8 @@ def test_an_expert_with_an_image_branch_gets_its_keys(tmp_path, caplog):
         if bias:
             tensors[f"{key}.diff_b"] = torch.ones(before[f"{ours}.bias"].shape)
     file = saved(tmp_path / "a.safetensors", tensors)
-    with applied({"high": model}, {"high": [Use("x", file, 0.5)]}) as report:
-        assert (report["high"][0]["modules"], report["high"][0]["set_aside"]) == (7, [])
+    with applied({"high": model}, {"high": [Use("x", file, 0.5)]}) as used:
+        assert (used.report["high"][0]["modules"], used.report["high"][0]["set_aside"]) == (7, [])
         for name, value in model.named_parameters():
             assert torch.allclose(value, before[name] + (0.5 if name in image else 0)), name
     assert not caplog.records

@@ -19,6 +19,7 @@ from svid.api import (
     Cut,
     Encoding,
     Job,
+    Layout,
     Lora,
     ModelSource,
     Picture,
@@ -28,6 +29,7 @@ from svid.api import (
     TailOf,
 )
 from svid.errors import LoraError, Refused, WeightsError
+from svid.render.checkpoint import NoCheckpoint
 
 EMBEDDED = Path(svid.__file__).parent / "embedded"
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -72,8 +74,7 @@ def segment(work, picture, index=0, **changes):
     sampling = Sampling(recipe.sampler, 4, recipe.shift, recipe.guidance.model_dump(), recipe.boundary)
     one = Segment(
         index, "a gull lands", recipe.negative, recipe.seed_stride * index, 17, 32, 32, picture,
-        None if index else picture, recipe.motion_latents, recipe.motion_frames, recipe.overlap, sampling,
-        pad=recipe.pad, loras=loras,
+        None if index else picture, sampling, recipe.layout, recipe.layout.overlap, loras=loras,
     )  # fmt: skip
     return replace(one, **changes)
 
@@ -81,10 +82,10 @@ def segment(work, picture, index=0, **changes):
 def render(work, model, one, carry):
     """(latents, frames, report) of one segment."""
     conditioning = STAGES[CONDITIONING[work.recipe.variant]].svid_build_conditioning(work, model, one, carry)
-    with STAGES["loras"].svid_apply_loras(work, model, one) as report:
-        state = STAGES["sampler"].svid_sample(work, model, one, conditioning, lambda step, steps: None)
+    with STAGES["loras"].svid_apply_loras(work, model, one) as applied:
+        state = STAGES["sampler"].svid_sample(work, model, one, conditioning, lambda step, steps: None, NoCheckpoint())
     frames = torch.cat(list(STAGES["decoder"].svid_decode(work, model, one, state, carry)))
-    return state, frames, report
+    return state, frames, applied.report
 
 
 def chain(work, model, picture, count=3):
@@ -99,9 +100,14 @@ def chain(work, model, picture, count=3):
 def test_the_recipes_are_the_published_numbers():
     pro, plain = (STAGES[name].svid_recipes()[0] for name in ("svi_pro", "i2v"))
     assert (pro.steps, pro.shift, pro.boundary, pro.sampler, pro.fps) == (50, 5.0, 0.875, "euler", 15)
-    assert (pro.guidance.high, pro.guidance.low, pro.overlap, pro.loras) == (4, 4, 5, (RecipeLora(name="svi-2.0-pro"),))
+    assert (pro.guidance.high, pro.guidance.low, pro.layout.overlap, pro.loras) == (
+        4,
+        4,
+        5,
+        (RecipeLora(name="svi-2.0-pro"),),
+    )
     assert (plain.steps, plain.shift, plain.boundary, plain.sampler, plain.fps) == (40, 5.0, 0.9, "unipc", 16)
-    assert (plain.guidance.high, plain.guidance.low, plain.overlap, plain.loras) == (3.5, 3.5, 1, ())
+    assert (plain.guidance.high, plain.guidance.low, plain.layout.overlap, plain.loras) == (3.5, 3.5, 1, ())
     assert {(recipe.frames, recipe.width, recipe.height) for recipe in (pro, plain)} == {(81, 832, 480)}
     assert pro.negative == plain.negative != ""
 
@@ -140,7 +146,7 @@ def test_i2v_continues_from_the_tail(model, picture):
     assert torch.equal(y, build(work, model, segment(work, picture, 1), Carry("", {}, tail[-1:])).y)
     assert not torch.equal(y, build(work, model, segment(work, picture, 1), Carry("", {}, tail[:-1])).y)
     with pytest.raises(Refused, match="expected 3 frames of the segment before, found 1"):
-        build(work, model, segment(work, picture, 1, motion_frames=3), Carry("", {}, tail[:1]))
+        build(work, model, segment(work, picture, 1, layout=Layout(motion_frames=3)), Carry("", {}, tail[:1]))
     with pytest.raises(Refused, match="expected a start image"):
         build(work, model, segment(work, picture, 0, image=None), None)
 

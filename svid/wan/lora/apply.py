@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from svid.api import EXPERTS, Expert
+from svid.api import EXPERTS, Applied, Expert
 from svid.errors import LoraError, Problem
 from svid.wan.lora.deltas import Delta
 from svid.wan.lora.keys import is_image_branch
@@ -28,6 +28,12 @@ class Use:
     name: str
     file: Path
     strength: float
+    steps: tuple[int, int] | None = None
+    """The first and the last denoising step that it is on, counted from 1; None: all of them."""
+
+    def on(self, step: int) -> bool:
+        """Whether it is on at a step, counted from 1."""
+        return self.steps is None or self.steps[0] <= step <= self.steps[1]
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,19 @@ class Chosen:
     set_aside: tuple[str, ...]
 
 
-Report = Mapping[str, list[dict[str, Any]]]
-
-
 @contextmanager
-def applied(experts: Mapping[Expert, Any], uses: Mapping[Expert, Sequence[Use]]) -> Iterator[Report]:
+def applied(
+    experts: Mapping[Expert, Any], uses: Mapping[Expert, Sequence[Use]], device: torch.device | None = None
+) -> Iterator[Applied]:
     """Merge `uses` into `experts` while the context lasts.
 
-    W + sum of strength * delta(W) is computed in fp32 and cast once to W's dtype. On exit, also after an error, every
+    W + sum of strength * delta(W) is computed in fp32 and cast once to W's dtype, on `device` wherever W is kept (None:
+    where W is), because another device may round otherwise. On exit, also after an error, every
     parameter gets its original tensor back, bit for bit. A strength of 0 leaves the expert as it is; its file is still
-    read and checked. Yields, per expert, one entry a file: name, file, strength, how many modules it changed, and which
-    keys were set aside: those for the image branch of Wan 2.1, on an expert that has none.
+    read and checked. Uses for some steps only are on as of step 1; `begin_step` of what is yielded changes them, each
+    time from the original weights. Yields a report with, per expert, one entry a use: name, file, strength, steps where
+    it has some, how many modules it changes, and which keys were set aside: those for the image branch of Wan 2.1, on
+    an expert that has none.
 
     Raises:
         LoraError: see `read_lora`; also keys that the expert has no parameter for, shapes that don't fit it, and a file
@@ -68,14 +76,20 @@ def applied(experts: Mapping[Expert, Any], uses: Mapping[Expert, Sequence[Use]])
         raise LoraError(problems)
     for name, keys in {one.file.name: one.set_aside for some in chosen.values() for one in some}.items():
         _warn(name, keys)
-    originals: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+    merges = [_Merge(experts[expert], chosen[expert], device) for expert in EXPERTS if expert in experts]
+
+    def begin_step(step: int) -> None:
+        for merge in merges:
+            merge.begin_step(step)
+
     try:
-        for expert in EXPERTS:
-            _merge(experts.get(expert), chosen[expert], originals)
-        yield {expert: [_entry(one) for one in chosen[expert]] for expert in EXPERTS}
+        begin_step(1)
+        changing = any(one.use.steps for some in chosen.values() for one in some)
+        report: dict[str, Any] = {expert: [_entry(one) for one in chosen[expert]] for expert in EXPERTS}
+        yield Applied(report, begin_step if changing else None)
     finally:
-        for parameter, original in reversed(originals):
-            _restore(parameter, original)
+        for merge in merges:
+            merge.restore()
 
 
 def check_experts(files: Mapping[Path, LoraFile], uses: Mapping[Expert, Sequence[Use]]) -> Iterator[Problem]:
@@ -128,6 +142,7 @@ def _entry(chosen: Chosen) -> dict[str, Any]:
         "name": chosen.use.name,
         "file": chosen.file.name,
         "strength": chosen.use.strength,
+        **({"steps": list(chosen.use.steps)} if chosen.use.steps else {}),
         "modules": len(modules),
         "set_aside": list(chosen.set_aside),
     }
@@ -139,22 +154,46 @@ def _warn(name: str, keys: Sequence[str]) -> None:
         log.warning("%s: %d keys of Wan 2.1's image branch are set aside: %s", name, len(keys), some)
 
 
-@torch.no_grad()
-def _merge(expert: Any, chosen: Sequence[Chosen], originals: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
-    changes = defaultdict(list)
-    for one in chosen:
-        for name, delta in one.deltas.items():
-            if one.use.strength:
+class _Merge:
+    """The LoRAs of one expert, and what it was without them."""
+
+    def __init__(self, expert: Any, chosen: Sequence[Chosen], device: torch.device | None) -> None:
+        self._expert = expert
+        self._chosen = chosen
+        self._device = device
+        self._on: list[int] = []
+        self._originals: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+
+    def begin_step(self, step: int) -> None:
+        """Have just those merged that are on at a step."""
+        on = [place for place, one in enumerate(self._chosen) if one.use.strength and one.use.on(step)]
+        if on != self._on:
+            self.restore()
+            self._merge([self._chosen[place] for place in on])
+            self._on = on
+
+    @torch.no_grad()
+    def _merge(self, chosen: Sequence[Chosen]) -> None:
+        changes = defaultdict(list)
+        for one in chosen:
+            for name, delta in one.deltas.items():
                 changes[name].append((one.use.strength, delta))
-    for name, deltas in changes.items():
-        parameter = expert.get_parameter(name)
-        base = total = parameter.data.float()
-        for strength, delta in deltas:
-            # Out of place: .float() of an fp32 parameter is the parameter itself, and every delta sees the same base.
-            total = total + strength * delta.delta(base)
-        merged = total.to(parameter.dtype)
-        originals.append((parameter, _set_aside(parameter.data)))
-        parameter.data = merged
+        for name, deltas in changes.items():
+            parameter = self._expert.get_parameter(name)
+            base = total = parameter.data.to(self._device or parameter.device).float()
+            for strength, delta in deltas:
+                # Out of place: .float() of an fp32 parameter is the parameter itself, and every delta sees the same
+                # base.
+                total = total + strength * delta.delta(base)
+            merged = total.to(parameter.dtype).to(parameter.device)
+            self._originals.append((parameter, _set_aside(parameter.data)))
+            parameter.data = merged
+
+    def restore(self) -> None:
+        """Give every parameter its original tensor back."""
+        while self._originals:
+            _restore(*self._originals.pop())
+        self._on = []
 
 
 def _set_aside(weight: torch.Tensor) -> torch.Tensor:

@@ -119,7 +119,7 @@ def _configured(metadata: Mapping[str, str]) -> Iterator[float]:
     """The `lora_alpha` of diffusers' adapter configuration, which `read_lora` obeys too."""
     try:
         adapter = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     for key, value in adapter.items() if isinstance(adapter, dict) else ():
         if key.rpartition(".")[2] == "lora_alpha" and isinstance(value, int | float):

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from svid.api import Expert
+from svid.errors import plain
 
 Part = Literal[
     "down", "up", "up_bias", "alpha", "diff", "diff_b", "diff_m", "magnitude",
@@ -131,7 +132,7 @@ def place(key: str) -> Place | None:
     """Where `key` belongs, or None where no known format writes such a key."""
     rest, expert = strip_prefix(key)
     match = _KEY.fullmatch(rest)
-    if match is None:
+    if match is None or plain(key) != key:  # control characters would go into logs and the lineage
         return None
     module = _unflatten(match["module"])
     if module is None:

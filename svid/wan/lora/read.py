@@ -90,7 +90,7 @@ def _contents(path: Path, keys: list[str]) -> tuple[dict[str, torch.Tensor], dic
         raise LoraError(Problem(path.name, "", f"the safetensors reader refuses it: {error}")) from error
     try:
         metadata = json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         message = "expected a JSON object, found something else"

@@ -1,0 +1,131 @@
+"""How much long chains drift, by recipe: `python benchmarks/drift.py MODEL_FOLDER LORA_FOLDER [--json]`.
+
+Chains of held-out prompt streams of the miniature's world, whose truth is known: what is measured is how far a chain
+goes from its first segment beyond what the world does. The figures are about the miniature, not about the 14B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "mini"))
+
+from chain import I2V, PRO, SVI20, Way, chain, held_out_streams
+from clips import HELD_OUT
+from measure import STREAM, Row, drift_of, measure
+from restore import Applied, Miniature, restore
+
+from svid.layout import Layout
+
+FIRST_STREAM = HELD_OUT + 900_000
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to chain, the LoRA's name (none for plain I2V) and its strengths."""
+
+    way: Way
+    lora: str | None = None
+    high: float = 1.0
+    low: float = 1.0
+
+
+def knob(**changed: Any) -> Arm:
+    """Pro with something else in `[conditioning]`."""
+    layout = Layout.model_validate({**PRO.layout.model_dump(), **changed})
+    return Arm(replace(PRO, layout=layout), "svi-2.0-pro")
+
+
+ARMS = {
+    "i2v": Arm(I2V),
+    "svi-2.0-wan22": Arm(SVI20, "svi-2.0-wan22"),
+    "svi-2.0-pro": Arm(PRO, "svi-2.0-pro"),
+    "pro-layout-only": Arm(PRO, "pro-layout-only"),
+    "pro-no-anchor": Arm(knob(anchor_strength=0.0).way, "pro-no-anchor"),
+    "pro, no lora": Arm(PRO),
+    "pro, lora high 0.6": Arm(PRO, "svi-2.0-pro", high=0.6),
+    "pro, anchor_strength 0.5": knob(anchor_strength=0.5),
+    "pro, motion_latents 2": knob(motion_latents=2),
+    "pro, pad reference": knob(pad="reference"),
+    "pro, mask given-frames": knob(mask="given-frames"),
+    "pro, motion_amplitude 1.15": knob(motion_amplitude=1.15),
+}
+"""What is compared. `pro-layout-only` was trained without recycling, `pro-no-anchor` with recycling and without an
+anchor. `seam` and `decode` need no arms: every row has the seam in every way."""
+
+
+def files_of(arm: Arm, loras: Path) -> dict[str, list[tuple[Path, float]]]:
+    """The LoRA files of an arm with their strengths."""
+    if arm.lora is None:
+        return {}
+    strengths = {"high": arm.high, "low": arm.low}
+    return {expert: [(loras / f"{arm.lora}_{expert}.safetensors", k)] for expert, k in strengths.items()}
+
+
+def run(mini: Miniature, arm: Arm, loras: Path, chains: int, segments: int, steps: int) -> list[Row]:
+    """The rows of one arm."""
+    encoder = mini.encoder
+    streams = held_out_streams(chains, segments, encoder.width / encoder.height, FIRST_STREAM)
+    with Applied(mini.experts, files_of(arm, loras)):
+        videos = chain(arm.way, mini.experts, mini.prompts, encoder, streams, steps)
+        return measure(arm.way, streams, videos, encoder.height, encoder.width)
+
+
+def summary(table: dict[str, list[Row]]) -> dict[str, float]:
+    """Drift at the end, the mean seam and what is kept, of plain I2V and of Pro."""
+    found: dict[str, float] = {}
+    for name, short in (("i2v", "i2v"), ("svi-2.0-pro", "svi_pro")):
+        if name in table:
+            rows = table[name]
+            found[f"drift_{short}"] = round(drift_of(rows[-1]), 3)
+            found[f"seam_{short}"] = round(sum(row.seam for row in rows[1:]) / max(len(rows) - 1, 1), 5)
+            if STREAM in rows[-1].seams:
+                found[f"seam_{short}_{STREAM}"] = round(sum(row.seams[STREAM] for row in rows[1:]) / (len(rows) - 1), 5)
+            found[f"kept_{short}"] = round(rows[-1].kept, 3)
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("loras", type=Path)
+    parser.add_argument("--json", action="store_true", help="one object and nothing else")
+    parser.add_argument("--segments", type=int, default=20)
+    parser.add_argument("--chains", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    mini = restore(given.model)
+    table: dict[str, list[Row]] = {}
+    for name in given.arms:
+        if any(not path.exists() for files in files_of(ARMS[name], given.loras).values() for path, _ in files):
+            continue
+        table[name] = run(mini, ARMS[name], given.loras, given.chains, given.segments, given.steps)
+        if not given.json:
+            show(name, table[name])
+    if given.json:
+        rows = {name: [asdict(row) for row in arm] for name, arm in table.items()}
+        print(json.dumps({**summary(table), "segments": given.segments, "chains": given.chains, "rows": rows}))
+
+
+def show(name: str, rows: list[Row]) -> None:
+    """A few rows of one arm as text."""
+    for row in rows:
+        if row.segment in (2, 4, 8, 12, 16, 20):
+            values = "  ".join(f"{k} {100 * v:5.2f}" for k, v in row.drift.items())
+            seams = "  ".join(f"{k} {100 * v:.2f}" for k, v in row.seams.items())
+            print(f"{name:26} {row.segment:3}  {values}  kept {row.kept:.2f}  seam {seams}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

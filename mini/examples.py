@@ -1,0 +1,30 @@
+"""Draws the pictures of the miniature's world that come with svid: `python mini/examples.py [FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from draw import draw, quantized
+from PIL import Image
+from world import SIZES, Scene, Subject
+
+FOLDER = Path(__file__).resolve().parent.parent / "watch/examples"
+SIDE = 256
+"""Pixels: four times what the miniature renders, so that it is scaled down for any size."""
+SCENES = {
+    "star.png": Scene((Subject("star", "yellow", "big", 0.34, 0.5, 0.0, SIZES["big"]),), "lilac", "plain"),
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
+    folder: Path = parser.parse_args().folder
+    for name, scene in SCENES.items():
+        Image.fromarray(quantized(draw([scene], SIDE, SIDE)[0]).numpy()).save(folder / name)
+
+
+if __name__ == "__main__":
+    main()

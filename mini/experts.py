@@ -1,0 +1,164 @@
+"""Training of the text encoder and of both experts: one network on all noise levels first, which then becomes two."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from flow import BOUNDARY, draw_sigmas, masked, mixed, predict
+from latents import Segments, whole
+from networks import make_expert, make_text_encoder
+from optim import Average, Muon, split
+from prompts import NOTHING, Prompts, make_tokenizer
+from swift import Text
+from tokenizer import TRAINED_WORDS, vocabulary
+
+SEEDS = {"all": 2201, "high": 2201, "low": 2202, "text": 2204}
+SHORT, LONG = (9, 32), (21, 14)
+"""(latents, segments) of one step: the start of a segment, as latents are causal, or a whole one."""
+UNPROMPTED = 12
+"""Every so many steps nothing is said."""
+PAIRS = 0.5
+"""Share of segments with two subjects, once there are two experts: a quarter of the world, and the hardest to learn."""
+PLAIN = ("shared", "patch_embedding", "proj_out", "relative_attention_bias", "time_proj", "scale_shift")
+"""Parameters that AdamW trains although they are matrices."""
+
+
+@dataclass
+class Learner:
+    """Networks by name with the optimizers, averages and prompts that belong to them."""
+
+    networks: dict[str, Any]
+    prompts: Prompts
+    averages: dict[str, Average]
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {**self.networks, **{f"average {n}": Averaged(a) for n, a in self.averages.items()}}
+
+    def optimizers(self, rate: float, rest: float) -> list[torch.optim.Optimizer]:
+        """Muon and AdamW over all of them."""
+        named = [(f"{n}.{k}", p) for n, m in self.networks.items() for k, p in m.named_parameters()]
+        matrices, others = split(named, PLAIN)
+        return [Muon(matrices, rate, decay=0.01), torch.optim.AdamW(others, rest, (0.9, 0.98), weight_decay=0.0)]
+
+    def update(self, step: int) -> None:
+        """Move the averages."""
+        for name, average in self.averages.items():
+            average.update(self.networks[name], step)
+
+
+class Averaged:
+    """A module's running average as a part of a checkpoint."""
+
+    def __init__(self, average: Average) -> None:
+        self.average = average
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The averaged values."""
+        return self.average.values
+
+    def load_state_dict(self, values: dict[str, torch.Tensor]) -> None:
+        """Take the values of a checkpoint."""
+        for name, value in values.items():
+            self.average.values[name].copy_(value)
+
+
+def make_learner(names: tuple[str, ...], tokenizer_folder: Any, device: str, decay: float) -> Learner:
+    """The text encoder and the experts `names`, as they begin."""
+    networks = {name: make_expert(SEEDS[name]).to(device) for name in names}
+    networks["text"] = make_text_encoder(len(vocabulary(TRAINED_WORDS)), SEEDS["text"]).to(device)
+    prompts = Prompts(make_tokenizer(tokenizer_folder), networks["text"])
+    return Learner(networks, prompts, {name: Average(module, decay) for name, module in networks.items()})
+
+
+def choose(segments: Segments, expert: str, count: int, rng: random.Random) -> list[int]:
+    """Segments for `expert`. A video with a cut is seen below the boundary only and a caption that is not followed
+    above it only: what is shown is decided at high noise, so that the hard-cut LoRA has something to change there, and
+    the low-noise expert can finish a cut that it finds."""
+    barred = {"high": "cut", "low": "uncut"}.get(expert)
+    chosen: list[int] = []
+    pair = expert != "all" and rng.random() < PAIRS
+    while len(chosen) < count:
+        index = rng.randrange(len(segments))
+        if segments.kinds[index] != barred and (not pair or " and a " in segments.captions[index]):
+            pair = expert != "all" and rng.random() < PAIRS
+            chosen.append(index)
+    return chosen
+
+
+def levels(segments: Segments, chosen: list[int], expert: str) -> torch.Tensor:
+    """A noise level per segment, in the expert's range; one network for all of them keeps to what `choose` says."""
+    sigmas = draw_sigmas(len(chosen), expert)
+    if expert == "all":
+        for row, index in enumerate(chosen):
+            range_of = {"cut": "low", "uncut": "high"}.get(segments.kinds[index])
+            if range_of is not None:
+                sigmas[row] = draw_sigmas(1, range_of)
+    return sigmas
+
+
+def weighted(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Square errors [B, 16, T, h, w] to one per segment [B].
+
+    What shows a subject (`where` [B, 1, T, h, w]) weighs up to four times as much as background. Where a caption leaves
+    nothing open the best prediction is the same, but subjects are learned earlier."""
+    weight = 1 + 3 * where
+    mean: torch.Tensor = (weight * errors).mean((1, 2, 3, 4)) / weight.mean((1, 2, 3, 4))
+    return mean
+
+
+def velocity_loss(
+    model: Any, z: torch.Tensor, where: torch.Tensor, condition: torch.Tensor, text: Text, sigma: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss, error per segment [B]) of the velocity from fresh noise."""
+    noise = torch.randn_like(z)
+    v = predict(model, mixed(z, noise, sigma), masked(condition), sigma, text)
+    errors = weighted((v - (noise - z)).square(), where)
+    return errors.mean(), errors.detach()
+
+
+def training_step(
+    learner: Learner, segments: Segments, expert: str, number: int, size: tuple[int, int], device: str
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """One step of plain I2V for one expert."""
+    latents, count = size
+    rng = random.Random(number)
+    chosen = choose(segments, expert, count, rng)
+    tensors, captions = segments.batch(chosen)
+    if number % UNPROMPTED == UNPROMPTED - 1:
+        captions = [rng.choices(NOTHING, (2, 2, 1))[0]] * count
+    z, where = (tensors[name][:, :, :latents] for name in ("z", "where"))
+    y = whole(tensors["y"], latents)
+    sigma = levels(segments, chosen, expert).to(device)
+    with torch.autocast(device, torch.bfloat16):
+        text = learner.prompts(captions)
+        loss, errors = velocity_loss(learner.networks[expert], z, where, y, text, sigma)
+    high = sigma >= 0.9
+    notes = {
+        f"{name}": float(errors[where].mean()) for name, where in (("v high", high), ("v low", ~high)) if where.any()
+    }
+    return loss, notes
+
+
+@torch.no_grad()
+def held_out_loss(
+    experts: Mapping[str, Any], prompts: Prompts, segments: Segments, device: str, count: int = 28
+) -> dict[str, float]:
+    """Velocity error on held-out whole segments at fixed noise levels."""
+    found = {}
+    generator = torch.Generator().manual_seed(3)
+    indices = [i for i in range(len(segments)) if segments.kinds[i] == "plain"][:count]
+    tensors, captions = segments.batch(indices)
+    y = masked(whole(tensors["y"], tensors["z"].shape[2]))
+    noise = torch.randn(tensors["z"].shape, generator=generator).to(device)
+    for level in (0.3, 0.6, 0.8, 0.95, 0.995):
+        sigma = torch.full((len(indices),), level, device=device)
+        with torch.autocast(device, torch.bfloat16):
+            model = experts["high" if level >= BOUNDARY else "low"]
+            v = predict(model, mixed(tensors["z"], noise, sigma), y, sigma, prompts(captions))
+        found[f"held out {level}"] = float((v - (noise - tensors["z"])).square().mean())
+    return found

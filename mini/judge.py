@@ -1,0 +1,95 @@
+"""How good a miniature is: `python mini/judge.py MODEL_FOLDER [--loras FOLDER] [--sheet PNG]` prints one JSON object.
+
+VAE: PSNR on held-out segments, of the whole frame and inside the subjects. I2V: of held-out captions over 81 frames,
+how many subjects are kept with the right colour, how many go the right way, PSNR against the truth. Hard cuts, with
+`--loras`: how many happen where the text implies, and how many happen without the LoRA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from autoencoder import evaluate
+from draw import draw
+from PIL import Image
+from restore import Applied, Miniature, restore
+from samples import Sample, draw_sample
+from score import SCORED, held_out, render, score
+from world import CUT_FRAME
+
+CUT_JUMP = 0.06
+"""Mean change of a frame, of the range from 0 to 1, above which it is a cut: motion stays below a third of it."""
+CUT_NEAR = 4
+"""Frames around the place that the text implies: one latent."""
+
+
+def cut_happens(video: torch.Tensor) -> bool:
+    """Whether a video [n, H, W, 3] in [0, 1] has one jump above CUT_JUMP, and has it where the caption implies."""
+    jumps = (video[1:] - video[:-1]).abs().mean((1, 2, 3))
+    large = (jumps > CUT_JUMP).nonzero().flatten() + 1
+    return len(large) > 0 and bool(((large - CUT_FRAME).abs() <= CUT_NEAR).all())
+
+
+def sheet(videos: torch.Tensor, samples: list[Sample], path: Path, columns: int = 9) -> None:
+    """Rows in pairs, the truth above what was rendered, `columns` frames evenly over each."""
+    rows = []
+    for video, sample in zip(videos.cpu(), samples, strict=True):
+        truth = draw(sample.frames, *video.shape[1:3])
+        at = torch.linspace(0, len(video) - 1, columns).round().long().tolist()
+        rows += [torch.cat([frames[i] for i in at], 1) for frames in (truth, video)]
+    image = (torch.cat(rows) * 255).round().clamp(0, 255).byte().numpy()
+    Image.fromarray(image).resize((2 * image.shape[1], 2 * image.shape[0]), Image.Resampling.NEAREST).save(path)
+
+
+def rendered(mini: Miniature, samples: list[Sample], steps: int, batch: int = 16) -> torch.Tensor:
+    """Videos of all samples, a batch at a time."""
+    parts = [samples[i : i + batch] for i in range(0, len(samples), batch)]
+    return torch.cat(
+        [
+            render(mini.experts, mini.prompts, mini.encoder, part, steps, seed=5 + i).cpu()
+            for i, part in enumerate(parts)
+        ]
+    )
+
+
+def hard_cuts(mini: Miniature, loras: Path, count: int, steps: int, png: Path | None) -> dict[str, float]:
+    """Shares of captions with a cut that cut, with the LoRA on the high-noise expert and without."""
+    aspect = mini.encoder.width / mini.encoder.height
+    samples = [draw_sample(SCORED + 100_000 + i, aspect, "cut") for i in range(count)]
+    without = rendered(mini, samples, steps)
+    with Applied(mini.experts, {"high": [(loras / "hard-cut_high.safetensors", 1.0)]}):
+        cut = rendered(mini, samples, steps)
+    if png is not None:
+        sheet(cut[:8], samples[:8], png.with_stem(png.stem + "-cut"))
+    return {name: sum(map(cut_happens, videos)) / count for name, videos in (("cut", cut), ("cut_without", without))}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--loras", type=Path)
+    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    mini = restore(given.model)
+    height, width = mini.encoder.height, mini.encoder.width
+    found = {f"vae_{k}": v for k, v in evaluate(mini.encoder.vae, 16, 81, height, width).items()}
+    samples = held_out(given.count, width / height)
+    videos = rendered(mini, samples, given.steps)
+    found |= score(videos, samples, height, width)
+    if given.sheet is not None:
+        sheet(videos[:8], samples[:8], given.sheet)
+    if given.loras is not None:
+        found |= hard_cuts(mini, given.loras, given.count, given.steps, given.sheet)
+    print(json.dumps({"count": given.count, "steps": given.steps, **{k: round(v, 4) for k, v in found.items()}}))
+
+
+if __name__ == "__main__":
+    main()

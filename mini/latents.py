@@ -1,0 +1,142 @@
+"""Latents of many segments, written once in shards: training the experts never touches a pixel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from clips import pixels_and_mask
+from parallel import encode
+from safetensors import safe_open
+from safetensors.torch import save_file
+from samples import draw_joint, draw_sample
+from world import Scene
+
+SHARD = 128
+SETTLED = 9
+"""Latents after which an encoded constant no longer changes: a condition is stored that far, its last one repeats."""
+CONTEXT = 41
+"""Frames that are enough to encode the last latent of a segment: what is farther back does not reach it."""
+
+
+class Encoder:
+    """Scenes to normalized latents [16, T, h, w] fp16."""
+
+    def __init__(self, vae: Any, height: int, width: int) -> None:
+        self.vae, self.height, self.width = vae, height, width
+        self.device = next(vae.parameters()).device
+        self.mean = torch.tensor(vae.config.latents_mean, device=self.device)[:, None, None, None]
+        self.std = torch.tensor(vae.config.latents_std, device=self.device)[:, None, None, None]
+
+    def pixels(self, scenes: list[Scene]) -> torch.Tensor:
+        """[3, n, H, W] in [-1, 1]."""
+        return pixels_and_mask(scenes, self.height, self.width, self.device)[0]
+
+    def target(self, scenes: list[Scene]) -> dict[str, torch.Tensor]:
+        """`z`, the latents of a whole segment, and `where`, [1, T, h, w] fp16: how much each shows of a subject."""
+        pixels, mask = pixels_and_mask(scenes, self.height, self.width, self.device)
+        frames = torch.cat([mask[:1].expand(3, -1, -1), mask])
+        where = F.avg_pool3d(frames[None, None], (4, 8, 8))[0]
+        return {"z": self(pixels), "where": (4 * where).clamp(max=1).half().cpu()}
+
+    @torch.no_grad()
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode [3, n, H, W]."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            raw = encode(self.vae, pixels[None])[0].float()
+        return ((raw - self.mean) / self.std).half().cpu()
+
+    def padded(self, first: torch.Tensor, pad: torch.Tensor | float) -> torch.Tensor:
+        """`first` [3, 1, H, W], then `pad` (0 is grey, or a frame like it) up to where the latents settle."""
+        video = first.new_zeros(3, 4 * (SETTLED - 1) + 1, *first.shape[2:])
+        video[:] = pad
+        video[:, :1] = first
+        return self(video)
+
+
+def whole(condition: torch.Tensor, latents: int) -> torch.Tensor:
+    """[B, 16, SETTLED, h, w] to `latents` slots, the last one repeated."""
+    tail = condition[:, :, -1:].expand(-1, -1, max(latents - condition.shape[2], 0), -1, -1)
+    return torch.cat([condition, tail], 2)[:, :, :latents]
+
+
+def plain_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A segment of plain I2V: the target, and `y`, the first frame and grey."""
+    sample = draw_sample(seed, aspect)
+    tensors = encoder.target(sample.frames) | {"y": encoder.padded(encoder.pixels(sample.frames[:1]), 0.0)}
+    return tensors, {"caption": sample.caption, "kind": sample.kind}
+
+
+def cut_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A segment of plain I2V that has the hard cut of its caption."""
+    sample = draw_sample(seed, aspect, "cut")
+    tensors = encoder.target(sample.frames) | {"y": encoder.padded(encoder.pixels(sample.frames[:1]), 0.0)}
+    return tensors, {"caption": sample.caption, "kind": "cut"}
+
+
+def pro_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A segment of SVI 2.0 Pro: the target, `anchor` (a picture encoded alone), `motion` (the last latent before)."""
+    joint = draw_joint(seed, aspect, overlap=5)
+    tensors = encoder.target(joint.frames) | {
+        "anchor": encoder(encoder.pixels([joint.anchor])),
+        "motion": encoder(encoder.pixels(joint.before[-CONTEXT:]))[:, -1:].contiguous(),
+    }
+    return tensors, {"caption": joint.caption, "kind": "pro"}
+
+
+def svi20_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A segment of SVI 2.0 on Wan 2.2: the target, and `y`: the last frame before, then copies of the anchor."""
+    joint = draw_joint(seed, aspect, overlap=1)
+    first, anchor = encoder.pixels(joint.frames[:1]), encoder.pixels([joint.anchor])
+    tensors = encoder.target(joint.frames) | {"y": encoder.padded(first, anchor)}
+    return tensors, {"caption": joint.caption, "kind": "svi20"}
+
+
+ITEMS: dict[str, Callable[..., Any]] = {"plain": plain_item, "pro": pro_item, "svi20": svi20_item, "cut": cut_item}
+
+
+def write_shards(
+    encoder: Encoder, folder: Path, kind: str, count: int, seed: int, part: tuple[int, int] = (0, 1)
+) -> None:
+    """Write the first `count` segments of a kind, or what of them is not there yet; `part` (i, n): every nth shard from
+    the ith on, for n processes at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(part[0], -(-count // SHARD), part[1]):
+        path = folder / f"{kind}-{shard:04d}.safetensors"
+        if path.exists():
+            continue
+        aspect = encoder.width / encoder.height
+        items = [ITEMS[kind](encoder, seed + shard * SHARD + i, aspect) for i in range(SHARD)]
+        tensors = {name: torch.stack([t[name] for t, _ in items]).contiguous() for name in items[0][0]}
+        words = {name: json.dumps([w[name] for _, w in items]) for name in items[0][1]}
+        draft = path.with_suffix(".tmp")
+        save_file(tensors, draft, words)
+        draft.replace(path)
+
+
+class Segments:
+    """All shards of a kind in memory: tensors by name, captions, kinds."""
+
+    def __init__(self, folder: Path, kind: str, device: str = "cpu") -> None:
+        self.captions: list[str] = []
+        self.kinds: list[str] = []
+        parts: dict[str, list[torch.Tensor]] = {}
+        for path in sorted(folder.glob(f"{kind}-*.safetensors")):
+            with safe_open(path, "pt", device=device) as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    parts.setdefault(name, []).append(file.get_tensor(name))
+                meta = file.metadata()
+            self.captions += json.loads(meta["caption"])
+            self.kinds += json.loads(meta["kind"])
+        self.tensors = {name: torch.cat(values) for name, values in parts.items()}
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, indices: list[int]) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """Tensors in fp32 and captions of these segments."""
+        return {n: t[indices].float() for n, t in self.tensors.items()}, [self.captions[i] for i in indices]

@@ -1,0 +1,78 @@
+"""What the experts learn from: segments drawn by seed, as scenes with a caption, before anything is rendered."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from grammar import caption, draw_close_up, draw_scene, draw_script
+from world import SEGMENT, Scene, Script, advance, timeline
+
+KINDS = ("plain", "cut", "uncut")
+"""Plain; a caption with a hard cut and the video that has it; such a caption and a video that goes on without one."""
+CUTS = 0.07
+"""Share of each kind with a cut in its caption."""
+NEW = 76
+"""Frames that a segment of SVI 2.0 Pro adds: 81 less the 5 that repeat (spec: 4 * motion latents + 1)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One segment: what its frames show, its caption, its kind."""
+
+    frames: list[Scene]
+    caption: str
+    kind: str
+
+
+def draw_start(rng: random.Random, aspect: float) -> Scene:
+    """A scene as a video or a later segment may begin: half are at rest, half have been through something."""
+    scene = draw_scene(rng, aspect)
+    if rng.random() < 0.08:
+        scene = draw_close_up(rng, scene)
+    return advance(scene, draw_script(rng, scene), rng.randrange(1, SEGMENT)) if rng.random() < 0.5 else scene
+
+
+def draw_sample(seed: int, aspect: float = 1.0, kind: str | None = None) -> Sample:
+    """A segment of 81 frames for plain I2V; `kind` None: drawn by CUTS."""
+    rng = random.Random(seed)
+    roll = rng.random()
+    kind = kind or ("cut" if roll < CUTS else "uncut" if roll < 2 * CUTS else "plain")
+    scene = draw_start(rng, aspect)
+    script = draw_script(rng, scene, cut=kind != "plain")
+    shown = replace(script, cut=None) if kind == "uncut" else script
+    return Sample(timeline(scene, [(shown, SEGMENT - 1)]), caption(scene, script), kind)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A segment that continues another: an anchor from before both, the frames of the one before, its own frames, its
+    caption."""
+
+    anchor: Scene
+    before: list[Scene]
+    frames: list[Scene]
+    caption: str
+
+
+def draw_joint(seed: int, aspect: float = 1.0, overlap: int = 5) -> Joint:
+    """Two segments in a row and an anchor out of the 80 frames before them.
+
+    `overlap` 5 is SVI 2.0 Pro (SVI issue 75): before = frames k+1 ... k+81, target = the 81 frames from k+77, of which
+    the first five repeat. `overlap` 1 is SVI 2.0 on Wan 2.2, which starts at the last frame."""
+    rng = random.Random(seed)
+    scene = draw_start(rng, aspect)
+    sections: list[tuple[Script, int]] = []
+    start = scene
+    for length in (SEGMENT - 1, SEGMENT - 1, SEGMENT - overlap):
+        script = draw_script(rng, start)
+        sections.append((script, length))
+        start = advance(start, script, length)
+    frames = timeline(scene, sections)
+    joint = 2 * (SEGMENT - 1)
+    return Joint(
+        anchor=frames[rng.randrange(SEGMENT)],
+        before=frames[joint - SEGMENT + 1 : joint + 1],
+        frames=frames[joint - overlap + 1 : joint - overlap + 1 + SEGMENT],
+        caption=caption(frames[joint], sections[2][0]),
+    )

@@ -1,0 +1,186 @@
+"""Train the miniature, stage by stage: `python mini/train.py all --out DIR`, or one stage by name.
+
+    vae       the VAE on clips drawn as it goes
+    settle    its average, with latents on Wan's scale, as a folder
+    latents   segments of every kind, encoded once
+    base      one expert for all noise levels, together with the text encoder
+    experts   two experts from it, each with its own noise levels
+    loras     SVI 2.0 and 2.0 Pro by error recycling, the hard cut, the four steps
+    export    everything in bf16 as the package has it
+    ablations what the LoRAs are compared with; not part of `all`
+    decoder   the decoder alone, while the latents stay as they are; not part of `all`
+
+Kill it at any time and run it again: it goes on from its last checkpoint. `DIR/log.jsonl` says what ran on what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from autoencoder import decoder_loss, evaluate, loss_of, make_vae, on_wans_scale, statistics
+from clips import EARLY, HELD_OUT, LATE, batch
+from experts import LONG, SHORT, Averaged, make_learner, training_step
+from export import export
+from latents import Encoder, Segments, write_shards
+from optim import Average, Muon, split
+from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
+from runs import Run
+from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
+
+COUNTS = {"plain": 8960, "pro": 3072, "svi20": 512, "cut": 384}
+FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000}
+STEPS = {"vae": 7900, "decoder": 3000, "base": 9400, "experts": 7000}
+
+
+def steps_of(options: Options, stage: str) -> int:
+    """How many steps a stage has."""
+    return options.steps or STEPS[stage]
+
+
+Loss = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]]
+
+
+def fit_vae(options: Options, stage: str, vae: Any, trained: list[tuple[str, Any]], loss_of: Loss, seed: int) -> Any:
+    """Train the parameters `trained` of a VAE on clips drawn as it goes; returns a VAE with their average."""
+    matrices, others = split(trained)
+    optimizers = [Muon(matrices, 3e-3), torch.optim.AdamW(others, 2e-3, (0.9, 0.95), weight_decay=0.0)]
+    average, shadow = Average(vae, 0.998), copy.deepcopy(vae)
+    parts = {"model": vae, "average": Averaged(average)}
+    hold = 0.4 if stage == "vae" else 0.1
+    run = Run(stage, options.out, steps_of(options, stage), parts, optimizers, seed=seed, hold=hold)
+
+    def step(number: int, progress: float) -> torch.Tensor:
+        kinds = EARLY if progress < 0.5 and stage == "vae" else LATE
+        frames, count, crop = kinds[number % len(kinds)]
+        pixels, mask = batch(seed * 1_000_000 + number, frames, count, crop, HEIGHT, WIDTH, options.device)
+        with torch.autocast(options.device, torch.bfloat16):
+            loss, notes = loss_of(vae, pixels, mask)
+        run.note(**notes)
+        return loss
+
+    def check() -> dict[str, float]:
+        average.copy_to(shadow)
+        return evaluate(shadow, 12, 33, HEIGHT, WIDTH, bf16=True)
+
+    run.train(step, lambda number: average.update(vae, number), check)
+    average.copy_to(shadow)
+    return shadow
+
+
+def train_vae(options: Options) -> None:
+    """The whole VAE."""
+    vae = make_vae(options.base).to(options.device)
+    fit_vae(options, "vae", vae, list(vae.named_parameters()), loss_of, seed=1)
+
+
+def train_decoder(options: Options) -> None:
+    """The decoder again, while the encoder and so all latents stay as they are; `DIR/vae` gets the better decoder."""
+    vae = load_vae(options)
+    trained = [(n, p) for n, p in vae.named_parameters() if n.startswith(("decoder", "post_quant_conv"))]
+    for _, parameter in trained:
+        parameter.requires_grad_(True)
+    better = fit_vae(options, "decoder", vae, trained, decoder_loss, seed=4)
+    better.save_pretrained(options.out / "vae")
+    log(options, "decoder", evaluate(better, 16, 81, HEIGHT, WIDTH))
+
+
+def settle(options: Options) -> None:
+    """Write the averaged VAE with latents of Wan's statistics to `DIR/vae`, and how good it is."""
+    state = torch.load(options.out / "vae.pt", map_location="cpu", weights_only=True)
+    vae = make_vae(options.base)
+    average = Average(vae, 0.0)
+    average.values = state["average"]
+    average.copy_to(vae)
+    on_wans_scale(vae, *statistics(vae, 24, 81, HEIGHT, WIDTH))
+    vae.save_pretrained(options.out / "vae")
+    log(options, "settle", evaluate(vae, 16, 81, HEIGHT, WIDTH))
+
+
+def write_latents(options: Options) -> None:
+    """Encode the segments that the experts and the LoRAs learn from, and some to hold out."""
+    encoder, folder = Encoder(load_vae(options), HEIGHT, WIDTH), options.out / "latents"
+    if options.part[0] == 0:
+        write_shards(encoder, folder / "held", "plain", 128, HELD_OUT)
+    for kind in options.kinds or COUNTS:
+        write_shards(encoder, folder, kind, options.count or COUNTS[kind], FIRST_SEEDS[kind], options.part)
+
+
+def train_experts(options: Options, stage: str) -> None:
+    """`base`: one network on every level. `experts`: two that begin as it ended."""
+    names = ("all",) if stage == "base" else ("high", "low")
+    learner = make_learner(names, options.out / "tokenizer", options.device, 0.997)
+    if stage == "experts":
+        for name, average in load_averages(options, "base", {"high": "all", "low": "all", "text": "text"}).items():
+            average.copy_to(learner.networks[name])
+            learner.averages[name] = Average(learner.networks[name], 0.997)
+    segments = load_segments(options, "plain")
+    held = Segments(options.out / "latents" / "held", "plain", options.device)
+    rate, rest = (4e-3, 2e-3) if stage == "base" else (1.5e-3, 1e-3)
+    steps, hold = steps_of(options, stage), 0.5 if stage == "base" else 0.2
+    seed = 2 if stage == "base" else 3
+    run = Run(stage, options.out, steps, learner.parts(), learner.optimizers(rate, rest), seed, hold=hold)
+    run.log(event="data", segments=len(segments))
+
+    def step(number: int, progress: float) -> torch.Tensor:
+        short = (number // len(names)) % 3 < (2 if progress < 0.4 else 1) and stage == "base"
+        size = SHORT if short else LONG
+        loss, notes = training_step(learner, segments, names[number % len(names)], number, size, options.device)
+        run.note(**notes)
+        return loss
+
+    def check() -> dict[str, float]:
+        return scored(options, averaged(options, learner.averages), held)
+
+    run.train(step, learner.update, check, evaluate_every=600)
+
+
+STAGES: dict[str, Callable[[Options], None]] = {
+    "vae": train_vae,
+    "settle": settle,
+    "decoder": train_decoder,
+    "latents": write_latents,
+    "base": lambda options: train_experts(options, "base"),
+    "experts": lambda options: train_experts(options, "experts"),
+    "loras": train_loras,
+    "export": export,
+    "ablations": train_ablations,
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["all", *STAGES])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, help="in the place of the stage's own number")
+    parser.add_argument("--count", type=int, help="segments of each kind, in the place of the stage's own numbers")
+    parser.add_argument("--kinds", nargs="+", choices=list(COUNTS), default=[], help="segments of these kinds only")
+    parser.add_argument("--loras", nargs="+", choices=[*PLANS, *ABLATIONS], default=[], help="these LoRAs only")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="i n: every nth shard of segments from i on")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--base", type=int, default=8, help="the VAE's base channels")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.out.mkdir(parents=True, exist_ok=True)
+    options = Options(
+        given.out,
+        given.device,
+        given.steps,
+        given.count,
+        given.base,
+        tuple(given.kinds),
+        (given.part[0], given.part[1]),
+        tuple(given.loras),
+    )
+    for name in [n for n in STAGES if n not in ("ablations", "decoder")] if given.stage == "all" else [given.stage]:
+        STAGES[name](options)
+
+
+if __name__ == "__main__":
+    main()

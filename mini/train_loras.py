@@ -1,0 +1,92 @@
+"""The stage `loras`: each LoRA by itself, from the experts as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from adapters import ROLL, Trainee, distill_step, recycling_step, roll
+from lora import Lora, write_lora
+from optim import Muon
+from options import Options, averaged, load_averages, load_segments
+from recycle import Recycling
+from runs import Run
+
+NONE = Recycling(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format."""
+
+    kind: str
+    segments: str
+    experts: tuple[str, ...]
+    rank: int
+    steps: int
+    recycling: Recycling = NONE
+    official: bool = True
+    anchored: bool = True
+    rate: float = 1.5e-2
+
+
+BOTH = ("high", "low")
+PLANS = {
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling()),
+    "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 2000, official=False),
+    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
+    "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
+}
+"""What is shipped, in the order of training."""
+ABLATIONS = {
+    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000),
+    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling(), anchored=False),
+}
+"""What the figures are compared with: step for step the same, without recycling, or without an anchor."""
+
+
+def train_lora(options: Options, name: str, plan: Plan) -> None:
+    """Train one LoRA and write its files to `DIR/loras`."""
+    learner = averaged(options, load_averages(options, "experts", {n: n for n in ("high", "low", "text")}))
+    experts = {n: learner.networks[n] for n in BOTH}
+    loras = {e: Lora(experts[e], plan.rank, seed=20 + i).to(options.device) for i, e in enumerate(plan.experts)}
+    plain, special = load_segments(options, "plain"), load_segments(options, plan.segments)
+    trainee = Trainee(experts, loras, learner.prompts, plain, special, plan.recycling, anchored=plan.anchored)
+    parameters = [p for lora in loras.values() for p in lora.parameters()]
+    optimizer = Muon(parameters, plan.rate)
+    parts: dict[str, Any] = dict(loras)
+    run = Run(name, options.out, options.steps or plan.steps, parts, [optimizer], seed=9, warm=0.03, hold=0.3)
+
+    def step(number: int, progress: float) -> torch.Tensor:
+        expert = plan.experts[number % len(plan.experts)]
+        if plan.kind == "distill":
+            loss, notes = distill_step(trainee, expert, number, options.device)
+        else:
+            loss, notes = recycling_step(trainee, plan.kind, expert, number, options.device)
+        run.note(**notes)
+        return loss
+
+    def after(number: int) -> None:
+        if plan.recycling != NONE and number % ROLL == 0:
+            run.note(finished=roll(trainee, plan.kind, number, options.device))
+
+    run.train(step, after)
+    for expert, lora in loras.items():
+        write_lora(lora, options.out / "loras" / f"{name}_{expert}.safetensors", plan.official)
+
+
+def train_loras(options: Options) -> None:
+    """All that are shipped."""
+    _train(options, PLANS)
+
+
+def train_ablations(options: Options) -> None:
+    """What the shipped ones are compared with."""
+    _train(options, ABLATIONS)
+
+
+def _train(options: Options, plans: dict[str, Plan]) -> None:
+    for name, plan in plans.items():
+        if name in options.loras or not options.loras:
+            train_lora(options, name, plan)

@@ -1,0 +1,61 @@
+"""Segments that are asked for once more: another take of one, what follows it as it was, or all of it unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from svid.api import Recipe
+from svid.config import Config
+from svid.errors import ManifestError, Problem
+from svid.manifest.model import Manifest
+from svid.plan.build import SEEDS, Plan, Planned, build_plan
+from svid.plan.settings import Parent, PictureRef
+
+
+def plan_again(
+    manifest: Manifest,
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    pictures: Mapping[str, PictureRef],
+    video: str,
+    takes: Sequence[Planned],
+    file: str = "manifest",
+) -> Plan:
+    """The plan of a `redo` or a `reproduce`: `takes` are the segments of the video as they were asked for, from the
+    first that is rendered again on. Raises ManifestError as `build_plan` does."""
+    first, *rest = takes
+    if manifest.redo is not None:
+        first = _another(manifest, config, recipes, pictures, video, first, file)
+    return Plan(takes[-1].after, (first, *rest), takes[-1].index + 1)
+
+
+def _another(
+    manifest: Manifest,
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    pictures: Mapping[str, PictureRef],
+    video: str,
+    old: Planned,
+    file: str,
+) -> Planned:
+    """`old` with what the manifest says, for this segment alone: what follows goes on with what held after the old one.
+    A manifest that changes nothing means another seed."""
+    if old.clip is not None:
+        message = "segment 1 is the clip that the video began with, which was never rendered"
+        raise ManifestError(Problem(file, "redo", message))
+    before = old.settings.model_copy(update={"loras": old.loras})
+    plan = build_plan(manifest, config, recipes, pictures, Parent(video, old.index, before), file)
+    fresh = plan.segments[0]
+    seed = old.seed if manifest.seed is None else manifest.seed
+    new = replace(fresh, image=old.image, cut=old.cut, end=fresh.end or old.end, after=old.after, seed=seed)
+    if manifest.seed is None and new == replace(old, settings=before):
+        return replace(new, seed=another_seed(old.seed))
+    return new
+
+
+def another_seed(seed: int) -> int:
+    """A seed for another take, always the same one after the same seed, so that a home that is asked the same things
+    gives the same segments."""
+    return int.from_bytes(hashlib.sha256(f"another take than {seed}".encode()).digest()[:8]) % SEEDS

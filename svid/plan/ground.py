@@ -1,0 +1,119 @@
+"""What a job stands on, looked up in the lineage: the segment that its first one follows, and, where segments are asked
+for again, how each of them was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from svid.api import Recipe
+from svid.config import Config
+from svid.errors import ManifestError, Problem
+from svid.manifest.model import Manifest
+from svid.plan.again import plan_again
+from svid.plan.build import Plan, Planned, build_plan
+from svid.plan.resolve import merged
+from svid.plan.settings import ClipRef, Parent, PictureRef, Settings
+from svid.store.lineage import chain, placed, segment_at
+from svid.store.models import Job, Segment, Video
+
+TAKES = TypeAdapter(tuple[Planned, ...])
+"""Planned segments to and from JSON."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """`tip` is the segment that the first one of the job follows; `was` are the segments that are asked for again, and
+    `takes` how they were asked for. `parent` has the settings that the manifest is laid over."""
+
+    tip: str | None
+    parent: Parent
+    takes: tuple[Planned, ...] = ()
+    was: tuple[str, ...] = ()
+
+    def plan(
+        self,
+        manifest: Manifest,
+        config: Config,
+        recipes: Mapping[str, Recipe],
+        pictures: Mapping[str, PictureRef],
+        file: str,
+    ) -> Plan:
+        """The plan of a manifest that stands on this. Raises ManifestError."""
+        if self.takes:
+            return plan_again(manifest, config, recipes, pictures, self.parent.video, self.takes, file)
+        return build_plan(manifest, config, recipes, pictures, self.parent, file)
+
+
+def ground(
+    session: Session,
+    manifest: Manifest,
+    video: Video,
+    length: int | None,
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    file: str,
+) -> Ground:
+    """What a job stands on that names the first `length` segments of a video, all of them if None. The video has
+    segments. Raises ManifestError where they can't be asked for again, NotFound where there are not so many."""
+    whole = session.get_one(Segment, video.tip_id).index + 1
+    if manifest.reproduce is not None:
+        return _again(session, video, chain(session, segment_at(session, video, length or whole).id), config, recipes)
+    if manifest.redo is None:
+        tip = segment_at(session, video, length or whole)
+        settings = Settings.model_validate(placed(session, video, tip)[0].settings)
+        return Ground(tip.id, Parent(video.id, tip.index + 1, settings))
+    first = segment_at(session, video, length or whole)
+    if manifest.ripple:
+        return _again(session, video, chain(session, video.tip_id)[first.index :], config, recipes)
+    if first.index + 1 < whole:
+        message = f"expected the last segment, {whole}, or ripple, found {first.index + 1}, which others stand on"
+        hint = f"ripple = true renders those again too; or branch {video.id}@{first.index + 1} and redo that one's last"
+        raise ManifestError(Problem(file, "redo", message, hint))
+    return _again(session, video, [first], config, recipes)
+
+
+def _again(
+    session: Session, video: Video, segments: Sequence[Segment], config: Config, recipes: Mapping[str, Recipe]
+) -> Ground:
+    plans: dict[str, Sequence[Planned]] = {}
+    takes = []
+    for segment in segments:
+        row, job = placed(session, video, segment)
+        if job.id not in plans:
+            plans[job.id] = _plan_of(job, config, recipes)
+        planned = next(one for one in plans[job.id] if one.index == segment.index)
+        takes.append(_as_it_was(planned, segment, row.settings, job))
+    index, tip = segments[0].index, segments[0].parent_id
+    return Ground(tip, Parent(video.id, index, takes[0].settings), tuple(takes), tuple(one.id for one in segments))
+
+
+def _plan_of(job: Job, config: Config, recipes: Mapping[str, Recipe]) -> Sequence[Planned]:
+    """The segments of a job that has begun. Jobs that asked for segments again have kept theirs."""
+    started: dict[str, Any] = job.started_from or {}
+    if "takes" in started:
+        return TAKES.validate_python(started["takes"], strict=False)
+    manifest = Manifest.model_validate(job.manifest, strict=False)
+    pictures = {place: PictureRef.model_validate(ref) for place, ref in job.pictures.items() if place != "clip"}
+    clip = ClipRef.model_validate(job.pictures["clip"]) if "clip" in job.pictures else None
+    parent = None
+    if started.get("tip") is not None:
+        parent = Parent(started["video"], started["length"], Settings.model_validate(started["settings"]))
+    return build_plan(manifest, config, recipes, pictures, parent, job.file, clip).segments
+
+
+def _as_it_was(planned: Planned, segment: Segment, stored: Mapping[str, Any], job: Job) -> Planned:
+    """A planned segment with the numbers that held when it was rendered: recipes and svid.toml may have others now."""
+    after = Settings.model_validate(stored)
+    if planned.clip is not None or "takes" in (job.started_from or {}):
+        return planned
+    own = {"prompt": planned.settings.prompt, "anchor": planned.settings.anchor}
+    manifest = Manifest.model_validate(job.manifest, strict=False)
+    number = segment.index + 1 - ((job.started_from or {}).get("length") or int("clip" in job.pictures))
+    settings = after.model_copy(update=own)
+    loras = tuple(merged(list(settings.loras), manifest, number))
+    return replace(planned, settings=settings, after=after, seed=int(segment.seed), loras=loras)

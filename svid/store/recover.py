@@ -1,0 +1,240 @@
+"""A new database from what is left: the rows of the old one that can still be read, the receipts beside the answers,
+and the blobs that both point at. Nothing is taken that can't be proved: a segment by its two hashes, a blob by its
+file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, inspect, not_, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from svid.errors import SvidError
+from svid.home import Home
+from svid.store.blobs import Blobs
+from svid.store.engine import open_store
+from svid.store.files import make_folder, publish, sync_folder
+from svid.store.ids import ask_key, segment_id
+from svid.store.models import Base, Job, JobSegment, KnownHome, Moment, Segment, Video
+from svid.store.rows import TABLES, put
+
+Rows = dict[str, list[dict[str, Any]]]
+PATIENCE = 256
+"""Rows that can't be read, one after the other, before the search for the next good one takes longer steps."""
+
+
+@dataclass
+class Report:
+    """What a recovery found: rows that are in the new database, by table, and what is not, in words."""
+
+    file: Path
+    home: str
+    """Whose the jobs are that do not say so, because they are from before homes had ids."""
+    found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
+    lost: list[str] = field(default_factory=list)
+    receipts: int = 0
+
+
+def rebuild(home: Home, migrations: Path) -> Report:
+    """Make db/recovered.db. The old database is only read."""
+    report = Report(home.db / "recovered.db", home.id)
+    for leftover in home.db.glob("recovered.db*"):
+        leftover.unlink()
+    store = open_store(report.file, migrations)
+    try:
+        old = salvage(home.database, report)
+        homes = _homes(home)
+        receipts = list(_receipts(homes, report))
+        with store.write() as session:
+            session.add_all(KnownHome(id=id_, root=str(root)) for id_, root in homes.items())
+            blobs = Blobs(home.blobs, home.tmp)
+            _take(session, blobs, old, report)
+            known = set(session.scalars(select(Video.id).where(Video.tip_id.is_not(None))))
+            for rows in receipts:
+                _take(session, blobs, rows, report)
+            _point(session, known)
+    finally:
+        store.close()
+    return report
+
+
+def _homes(home: Home) -> dict[str, Path]:
+    """Where the homes are that the old database knows of, as far as they are there, and this one."""
+    found = {home.id: home.root}
+    if home.database.is_file():
+        with closing(_open(home.database)) as connection, suppress(sqlite3.DatabaseError):
+            for id_, root in connection.execute("SELECT id, root FROM home").fetchall():
+                with suppress(SvidError):
+                    if Home(Path(root)).id == id_:
+                        found.setdefault(id_, Path(root))
+    return found
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+
+
+def salvage(database: Path, report: Report) -> Rows:
+    """The rows of a database that can still be read, damaged as it may be."""
+    found: Rows = {name: [] for name in TABLES}
+    if not database.is_file():
+        report.lost.append("db/svid.db: is gone")
+        return found
+    with closing(_open(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        for name, model in TABLES.items():
+            missed = 0
+            for row in _readable(connection, name):
+                try:
+                    found[name].append(_python(model, dict(row)))  # type: ignore[arg-type]
+                except (TypeError, ValueError):
+                    missed += 1
+            if missed:
+                report.lost.append(f"db/svid.db: {name}: {missed} rows can't be read")
+    return found
+
+
+def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row | None]:
+    """Row after row by its number, None for each that can't be read."""
+    try:
+        top = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0  # noqa: S608 - our own tables
+    except sqlite3.DatabaseError:
+        yield None
+        return
+    number, bad = 0, 0
+    while number < top:
+        query = f"SELECT rowid AS rowid_, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT 1"  # noqa: S608
+        try:
+            row = connection.execute(query, (number,)).fetchone()
+        except sqlite3.DatabaseError:
+            bad += 1
+            number += 1 if bad < PATIENCE else 2 ** min(bad - PATIENCE, 40)
+            yield None
+            continue
+        if row is None:
+            return
+        number, bad = row["rowid_"], 0
+        yield row
+
+
+def _python(model: type[Base], row: Mapping[str, Any]) -> dict[str, Any]:
+    """SQLite's values as Python's. Raises ValueError for text that is no JSON or no time."""
+    found: dict[str, Any] = {}
+    for column in inspect(model).columns:
+        value = row.get(str(column.name))
+        if value is not None and isinstance(column.type, JSON):
+            value = json.loads(value)
+        elif value is not None and isinstance(column.type, Moment):
+            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        found[str(column.key)] = value
+    return found
+
+
+def _receipts(homes: Mapping[str, Path], report: Report) -> Iterator[Rows]:
+    """The receipts beside the answers of every home, in the order in which their jobs came."""
+    found = []
+    for id_, file in [(id_, file) for id_, root in homes.items() for file in root.glob("watch/*/*/receipt.json")]:
+        try:
+            rows = json.loads(file.read_bytes())
+            seq = int(rows["job"][0]["seq"])
+            rows["job"][0]["home"] = id_  # it lies there
+            rows["job"][0]["answered"] = True
+            if not all(isinstance(row, dict) for name in TABLES for row in rows.get(name, [])):
+                raise TypeError("expected rows, found something else")
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            report.lost.append(f"{file.relative_to(homes[id_])}: can't be read: {error}")
+            continue
+        found.append((seq, file.parent.name, rows))
+    report.receipts = len(found)
+    for _, _, rows in sorted(found, key=lambda one: one[:2]):
+        yield rows
+
+
+def _take(session: Session, blobs: Blobs, rows: Rows, report: Report) -> None:
+    """Put in what is not there yet and can be proved."""
+    for name, model in TABLES.items():
+        given = rows.get(name, [])
+        # A segment comes after its parent, a fork after what it is forked from.
+        for row in sorted(given, key=_turn) if name in ("segment", "video") else given:
+            reason = _put(session, blobs, model, row, report)
+            if reason is not None:
+                report.lost.append(f"{name} {_named(row)}: {reason}")
+
+
+def _turn(row: Mapping[str, Any]) -> tuple[int, str]:
+    index = row.get("index")
+    return index if isinstance(index, int) else 0, str(row.get("created"))
+
+
+def _put(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any], report: Report) -> str | None:
+    """Put a row in, or say why not."""
+    try:
+        reason = _doubt(session, blobs, model, row, report)
+        if reason is None:
+            with session.begin_nested():
+                report.found[model.__tablename__] += put(session, model, row)
+    except (SQLAlchemyError, LookupError, TypeError, ValueError, AttributeError) as error:
+        return f"does not fit: {str(error).splitlines()[0]}"
+    return reason
+
+
+def _doubt(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any], report: Report) -> str | None:
+    """Why a row can't be what was committed; None where nothing speaks against it. A video's tip is found later."""
+    if model.__tablename__ == "blob":
+        file = blobs.path(str(row["sha256"]))
+        if not file.is_file() or file.stat().st_size != row["bytes"]:
+            return "its file is missing or has another size"
+    elif model is Segment:
+        key = ask_key(row["ask"]) if isinstance(row["ask"], dict) else ""
+        if key != row["ask_key"] or segment_id(key, row["latents"], row["tail"]) != row["id"]:
+            return "its hashes are wrong"
+    elif model is Job:
+        row["home"] = row.get("home") or report.home
+    elif model is Video:
+        row["tip_id"] = row["tip_id"] if session.get(Segment, row["tip_id"] or "") else None
+    return None
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return str(next((row[key] for key in ("id", "sha256", "segment_id", "job_id") if key in row), "?"))[:16]
+
+
+def _point(session: Session, known: set[str]) -> None:
+    """Let the videos that are not `known` end where the last of their jobs got, as far as the segments are there. A job
+    that asked for segments again has moved the tip only if it is done."""
+    again = or_(Job.manifest["redo"].as_string().is_not(None), Job.manifest["reproduce"].as_string().is_not(None))
+    for video in session.scalars(select(Video).where(Video.id.not_in(known))):
+        placed = (
+            select(JobSegment.segment_id)
+            .join(Job, Job.id == JobSegment.job_id)
+            .where(Job.video_id == video.id, or_(Job.state == "done", not_(again)))
+            .order_by(Job.seq.desc(), JobSegment.index.desc())
+            .limit(1)
+        )
+        tip = session.scalars(placed).first()
+        if tip is not None:
+            video.tip_id = tip
+
+
+def install(home: Home, report: Report) -> Path:
+    """Put the new database in the place of the old one, kept in db/backups; returns where. No daemon may run."""
+    folder = home.db / "backups"
+    make_folder(folder)
+    kept = folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db"
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            os.link(f"{home.database}{ending}", f"{kept}{ending}")
+    sync_folder(folder)
+    for ending in ("-wal", "-shm"):  # they belong to the old one, and would be read into the new one
+        Path(f"{home.database}{ending}").unlink(missing_ok=True)
+    publish(report.file, home.database)
+    return kept

@@ -1,0 +1,61 @@
+"""Clips as others make them: phones, cameras, converters."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+
+def film(
+    path: Path,
+    codec: str = "libx264",
+    frames: int = 12,
+    size: tuple[int, int] = (64, 48),
+    rate: int = 12,
+    rotation: float | None = None,
+    times: Sequence[int] | None = None,
+    pixels: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """A clip of a gradient that moves; `times` are the frames' own, in units of 1 / rate."""
+    width, height = size
+    with av.open(str(path), "w", options=options) as sink:
+        # x264's lookahead gives other bits on every run otherwise
+        fixed = {"x264-params": "cpu-independent=1"} if codec == "libx264" else {}
+        stream: Any = sink.add_stream(codec, rate=rate, options=fixed)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        y, x = np.mgrid[0:height, 0:width]
+        for number in range(frames):
+            ramp = np.stack([x * 3 + number * 5, y * 4, x + y], -1).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(ramp, format="rgb24")
+            frame.pts, frame.time_base = times[number] if times else number, Fraction(1, rate)
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    return path
+
+
+@functools.cache
+def corpus() -> tuple[bytes, ...]:
+    """Small clips of several containers and codecs."""
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        made = (
+            film(at / "a.mp4", frames=6),
+            film(at / "b.mp4", frames=6, rotation=90, movflags="faststart"),
+            film(at / "c.mp4", frames=6, movflags="frag_keyframe+empty_moov"),
+            film(at / "d.mkv", frames=6),
+            film(at / "e.mkv", "ffv1", frames=3),
+            film(at / "f.webm", "libvpx-vp9", frames=4),
+            film(at / "g.mov", "mjpeg", frames=3, pixels="yuvj420p"),
+            film(at / "h.mov", "rawvideo", frames=2, size=(16, 16)),
+        )
+        return tuple(path.read_bytes() for path in made)

@@ -1,0 +1,1 @@
+"""Recordings of the reference implementations, and what svid makes of the same weights and inputs."""
