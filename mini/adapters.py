@@ -17,6 +17,7 @@ from experts import weighted
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
 from latents import Segments, whole
 from lora import Lora
+from precision import fast_products
 from prompts import NOTHING, Prompts
 from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
 from swift import Text
@@ -134,7 +135,7 @@ def recycling_step(
     x, target = recycled_target(
         z, worn_latents(z, sigma, trainee.bank, trainee.recycling.latents, rng), torch.randn_like(z), sigma
     )
-    with torch.autocast(device, torch.bfloat16):
+    with fast_products(device):
         v = predict(trainee.experts[expert], x, masked(condition), sigma, trainee.text(captions))
         errors = weighted((v - target).square(), where)
     found = x - sigma[:, None, None, None, None] * v.detach()
@@ -162,7 +163,7 @@ def distill_step(trainee: Trainee, expert: str, number: int, device: str) -> tup
     text, y = trainee.text(captions), masked(condition)
     begin = mixed(z, torch.randn_like(z), torch.full((len(z),), now, device=device))
     lora = trainee.loras[expert]
-    with torch.autocast(device, torch.bfloat16):
+    with fast_products(device):
         lora.set_strength(0.0)
         with torch.no_grad():
             end, edges = begin, torch.linspace(now, then, 5).tolist()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from clips import HELD_OUT, batch, clip
 from diffusers import AutoencoderKLWan
 from parallel import decode, encode
+from precision import fast_products
 from torch import nn
 
 BASE = 8
@@ -83,7 +84,7 @@ def evaluate(vae: Any, count: int, frames: int, height: int, width: int, bf16: b
     device = next(vae.parameters()).device
     for index in range(count):
         pixels, mask = clip(HELD_OUT + index, frames, height, width, device, pad=0.0)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with fast_products(device.type, bf16):
             out = decode(vae, encode(vae, pixels[None])).float().clamp(-1, 1)[0]
         error = (out - pixels).square().mean(0)
         whole += float(error.mean()) / count

@@ -12,6 +12,7 @@ from flow import BOUNDARY, draw_sigmas, masked, mixed, predict
 from latents import Segments, whole
 from networks import make_expert, make_text_encoder
 from optim import Average, Muon, split
+from precision import fast_products
 from prompts import NOTHING, Prompts, make_tokenizer
 from swift import Text
 from tokenizer import TRAINED_WORDS, vocabulary
@@ -134,7 +135,7 @@ def training_step(
     z, where = (tensors[name][:, :, :latents] for name in ("z", "where"))
     y = whole(tensors["y"], latents)
     sigma = levels(segments, chosen, expert).to(device)
-    with torch.autocast(device, torch.bfloat16):
+    with fast_products(device):
         text = learner.prompts(captions)
         loss, errors = velocity_loss(learner.networks[expert], z, where, y, text, sigma)
     high = sigma >= 0.9
@@ -157,7 +158,7 @@ def held_out_loss(
     noise = torch.randn(tensors["z"].shape, generator=generator).to(device)
     for level in (0.3, 0.6, 0.8, 0.95, 0.995):
         sigma = torch.full((len(indices),), level, device=device)
-        with torch.autocast(device, torch.bfloat16):
+        with fast_products(device):
             model = experts["high" if level >= BOUNDARY else "low"]
             v = predict(model, mixed(tensors["z"], noise, sigma), y, sigma, prompts(captions))
         found[f"held out {level}"] = float((v - (noise - tensors["z"])).square().mean())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from precision import fast_products
 from swift import Text, velocity
 
 SHIFT = 5.0
@@ -75,7 +76,7 @@ def sample(
     for now, then in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
         model = experts["high" if now >= BOUNDARY else "low"]
         sigma = torch.full((len(x),), now, device=x.device)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with fast_products(x.device.type):
             v = predict(model, x, y, sigma, text)
             if unsaid is not None:
                 without = predict(model, x, y, sigma, unsaid)

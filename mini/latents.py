@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from clips import pixels_and_mask
 from parallel import encode
+from precision import fast_products
 from safetensors import safe_open
 from safetensors.torch import save_file
 from samples import draw_joint, draw_sample
@@ -46,7 +47,7 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode [3, n, H, W]."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with fast_products(self.device.type):
             raw = encode(self.vae, pixels[None])[0].float()
         return ((raw - self.mean) / self.std).half().cpu()
 

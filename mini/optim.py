@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from precision import product_dtype
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """The polynomial of Muon's Newton-Schulz iteration: fast, with singular values between 0.7 and 1.2 at the end."""
 
 
 def orthogonal(stack: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """About the nearest orthogonal matrices of `stack` [n, rows, columns], rows <= columns, in bf16 and back."""
+    """About the nearest orthogonal matrices of `stack` [n, rows, columns], rows <= columns, found in low precision."""
     a, b, c = QUINTIC
-    x = stack.bfloat16()
+    x = stack.to(product_dtype(stack.device.type))
     x = x / (x.float().flatten(1).norm(dim=1)[:, None, None] + 1e-7).to(x.dtype)
     for _ in range(iterations):
         gram = x @ x.mT

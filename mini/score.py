@@ -13,6 +13,7 @@ from draw import draw
 from flow import sample
 from latents import Encoder, whole
 from parallel import decode
+from precision import fast_products
 from samples import Sample, draw_sample
 from swift import Text
 from world import SEGMENT
@@ -30,7 +31,7 @@ def pixels_of(vae: Any, z: torch.Tensor) -> torch.Tensor:
     std = torch.tensor(vae.config.latents_std, device=z.device)[:, None, None, None]
     videos = []
     for one in z:
-        with torch.autocast(z.device.type, torch.bfloat16):
+        with fast_products(z.device.type):
             video = decode(vae, (one * std + mean)[None])[0]
         videos.append(((video.float() + 1) * 127.5).clamp(0, 255).floor().permute(1, 2, 3, 0) / 255)
     return torch.stack(videos)

@@ -29,6 +29,7 @@ from export import export
 from latents import Encoder, Segments, write_shards
 from optim import Average, Muon, split
 from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
+from precision import fast_products
 from runs import Run
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 
@@ -58,7 +59,7 @@ def fit_vae(options: Options, stage: str, vae: Any, trained: list[tuple[str, Any
         kinds = EARLY if progress < 0.5 and stage == "vae" else LATE
         frames, count, crop = kinds[number % len(kinds)]
         pixels, mask = batch(seed * 1_000_000 + number, frames, count, crop, HEIGHT, WIDTH, options.device)
-        with torch.autocast(options.device, torch.bfloat16):
+        with fast_products(options.device):
             loss, notes = loss_of(vae, pixels, mask)
         run.note(**notes)
         return loss
