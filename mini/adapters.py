@@ -109,6 +109,17 @@ def cut_batch(trainee: Trainee, rng: random.Random) -> Batch:
     return z, where, whole(y, z.shape[2]), captions + more
 
 
+def pro_cut_batch(trainee: Trainee, rng: random.Random) -> Batch:
+    """As `cut_batch`, in the layout of SVI 2.0 Pro: the segment's own first latents stand for anchor and motion, or the
+    anchor alone where nothing goes before."""
+    z, where, _, captions = cut_batch(trainee, rng)
+    later = torch.tensor([rng.random() >= FIRST for _ in captions])
+    condition = torch.zeros_like(z)
+    condition[:, :, :1] = z[:, :, :1]
+    condition[later, :, 1:2] = z[later, :, 1:2]
+    return z, where, condition, captions
+
+
 def plain_batch(trainee: Trainee, rng: random.Random) -> Batch:
     """Plain I2V."""
     plain, captions = draw_plain(trainee, rng, COUNT)
@@ -119,6 +130,7 @@ BATCHES: dict[str, Callable[[Trainee, random.Random], Batch]] = {
     "svi-2.0-pro": pro_batch,
     "svi-2.0-wan22": svi20_batch,
     "hard-cut": cut_batch,
+    "hard-cut, svi-2.0-pro": pro_cut_batch,
     "distill": plain_batch,
 }
 

@@ -18,11 +18,15 @@ LATE = ((5, 12, CROP), (9, 7, CROP), (17, 4, CROP), (9, 2, 0), (5, 3, 0), (17, 1
 many scenes a step has, so most are small cuts around a subject; whole frames and long clips come later."""
 
 
-def scenes_of_clip(rng: random.Random, frames: int, aspect: float) -> list[Scene]:
+CUTS = 0.12
+"""Share of clips that are at or near a hard cut."""
+
+
+def scenes_of_clip(rng: random.Random, frames: int, aspect: float, cuts: float = CUTS) -> list[Scene]:
     """`frames` scenes in a row from somewhere in a segment."""
     scene = draw_scene(rng, aspect)
     scene = advance(scene, draw_script(rng, scene), rng.randrange(SEGMENT))
-    cut = rng.random() < 0.12
+    cut = rng.random() < cuts
     script = draw_script(rng, scene, cut=cut)
     if cut:
         start = max(0, min(SEGMENT - frames, CUT_FRAME - rng.randrange(-frames, frames + 1)))
@@ -42,12 +46,18 @@ def pixels_and_mask(
 
 
 def clip(
-    seed: int, frames: int, height: int, width: int, device: torch.device | str = "cpu", pad: float = 0.12
+    seed: int,
+    frames: int,
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    pad: float = 0.12,
+    cuts: float = CUTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One clip as `pixels_and_mask`. With probability `pad` it is what conditionings are made of: one picture, then
     grey, or copies of another picture of the same scene."""
     rng = random.Random(seed)
-    scenes = scenes_of_clip(rng, frames, width / height)
+    scenes = scenes_of_clip(rng, frames, width / height, cuts)
     pixels, mask = pixels_and_mask(scenes, height, width, device)
     if frames > 1 and rng.random() < pad:
         if rng.random() < 0.5:
@@ -74,10 +84,17 @@ def cropped(
 
 
 def batch(
-    seed: int, frames: int, count: int, crop: int, height: int, width: int, device: torch.device | str = "cpu"
+    seed: int,
+    frames: int,
+    count: int,
+    crop: int,
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    cuts: float = CUTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` clips, cut to squares of `crop` pixels unless 0: [B, 3, n, H, W] and [B, n, H, W]."""
-    pairs = [clip(seed * 64 + i, frames, height, width, device) for i in range(count)]
+    pairs = [clip(seed * 64 + i, frames, height, width, device, cuts=cuts) for i in range(count)]
     if crop:
         rng = random.Random(seed)
         pairs = [cropped(*pair, crop, rng) for pair in pairs]

@@ -43,6 +43,14 @@ def targets(model: Any) -> dict[str, nn.Linear]:
     return found
 
 
+def original(layer: Any) -> torch.Tensor:
+    """The weight of a layer without the LoRA that may be on it, to be changed in place."""
+    weight: torch.Tensor = (
+        layer.parametrizations.weight.original if hasattr(layer, "parametrizations") else layer.weight
+    ).data
+    return weight
+
+
 class Lora(nn.Module):
     """One LoRA on one expert: its pairs by the authors' names with `.` as `/`, as a module so that it can be saved."""
 

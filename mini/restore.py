@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from latents import Encoder
-from lora import read_pairs, targets
+from lora import original, read_pairs, targets
 from prompts import Prompts
 from transformers import AutoTokenizer, UMT5EncoderModel
 
@@ -51,7 +51,7 @@ class Applied:
             layers = targets(self.experts[name])
             for path, strength in files:
                 for key, (down, up) in read_pairs(path).items():
-                    weight = layers[key].weight.data
+                    weight = original(layers[key])
                     self.kept.append((weight, weight.clone()))
                     weight += strength * (up @ down).to(weight)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from autoencoder import decoder_loss, evaluate, loss_of, make_vae, on_wans_scale, statistics
-from clips import EARLY, HELD_OUT, LATE, batch
+from clips import CUTS, EARLY, HELD_OUT, LATE, batch
 from experts import LONG, SHORT, Averaged, make_learner, training_step
 from export import export
 from latents import Encoder, Segments, write_shards
@@ -35,7 +35,7 @@ from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 
 COUNTS = {"plain": 8960, "pro": 3072, "svi20": 512, "cut": 384}
 FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000}
-STEPS = {"vae": 7900, "decoder": 3000, "base": 9400, "experts": 7000}
+STEPS = {"vae": 7900, "decoder": 1200, "base": 9400, "experts": 7000}
 
 
 def steps_of(options: Options, stage: str) -> int:
@@ -49,16 +49,18 @@ Loss = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str,
 def fit_vae(options: Options, stage: str, vae: Any, trained: list[tuple[str, Any]], loss_of: Loss, seed: int) -> Any:
     """Train the parameters `trained` of a VAE on clips drawn as it goes; returns a VAE with their average."""
     matrices, others = split(trained)
-    optimizers = [Muon(matrices, 3e-3), torch.optim.AdamW(others, 2e-3, (0.9, 0.95), weight_decay=0.0)]
+    whole = stage == "vae"
+    rate, rest = (3e-3, 2e-3) if whole else (1e-3, 7e-4)
+    optimizers = [Muon(matrices, rate), torch.optim.AdamW(others, rest, (0.9, 0.95), weight_decay=0.0)]
     average, shadow = Average(vae, 0.998), copy.deepcopy(vae)
     parts = {"model": vae, "average": Averaged(average)}
-    hold = 0.4 if stage == "vae" else 0.1
+    hold, cuts = (0.4, CUTS) if whole else (0.1, 0.4)
     run = Run(stage, options.out, steps_of(options, stage), parts, optimizers, seed=seed, hold=hold)
 
     def step(number: int, progress: float) -> torch.Tensor:
-        kinds = EARLY if progress < 0.5 and stage == "vae" else LATE
+        kinds = EARLY if progress < 0.5 and whole else LATE
         frames, count, crop = kinds[number % len(kinds)]
-        pixels, mask = batch(seed * 1_000_000 + number, frames, count, crop, HEIGHT, WIDTH, options.device)
+        pixels, mask = batch(seed * 1_000_000 + number, frames, count, crop, HEIGHT, WIDTH, options.device, cuts)
         with fast_products(options.device):
             loss, notes = loss_of(vae, pixels, mask)
         run.note(**notes)

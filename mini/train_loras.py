@@ -11,6 +11,7 @@ from lora import Lora, write_lora
 from optim import Muon
 from options import Options, averaged, load_averages, load_segments
 from recycle import Recycling
+from restore import Applied
 from runs import Run
 
 NONE = Recycling(0.0, 0.0, 0.0)
@@ -18,7 +19,8 @@ NONE = Recycling(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format."""
+    """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format; `beside`: the LoRA
+    that is on and fixed, with batches of its own, in two steps of three."""
 
     kind: str
     segments: str
@@ -29,12 +31,13 @@ class Plan:
     official: bool = True
     anchored: bool = True
     rate: float = 1.5e-2
+    beside: str = ""
 
 
 BOTH = ("high", "low")
 PLANS = {
     "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling()),
-    "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 2000, official=False),
+    "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 4000, official=False, beside="svi-2.0-pro"),
     "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
     "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
 }
@@ -58,10 +61,15 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     parts: dict[str, Any] = dict(loras)
     run = Run(name, options.out, options.steps or plan.steps, parts, [optimizer], seed=9, warm=0.03, hold=0.3)
 
+    fixed = {e: [(options.out / "loras" / f"{plan.beside}_{e}.safetensors", 1.0)] for e in plan.experts if plan.beside}
+
     def step(number: int, progress: float) -> torch.Tensor:
         expert = plan.experts[number % len(plan.experts)]
         if plan.kind == "distill":
             loss, notes = distill_step(trainee, expert, number, options.device)
+        elif fixed and number % 3:
+            with Applied(experts, fixed):
+                loss, notes = recycling_step(trainee, f"{plan.kind}, {plan.beside}", expert, number, options.device)
         else:
             loss, notes = recycling_step(trainee, plan.kind, expert, number, options.device)
         run.note(**notes)

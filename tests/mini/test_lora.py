@@ -5,6 +5,7 @@ import torch
 from lora import Lora, comfy_keys, official_keys, read_pairs, targets, write_lora
 from networks import LAYERS, make_expert
 from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
+from restore import Applied
 from swift import short_text, velocity
 from torch import nn
 
@@ -57,6 +58,20 @@ def test_a_file_holds_the_pairs(expert, tmp_path, official):
     for name, (down, up) in lora.matrices().items():
         assert torch.equal(found[name][0], down.bfloat16().float())
         assert torch.equal(found[name][1], up.bfloat16().float())
+
+
+def test_a_file_is_applied_under_a_lora_that_is_trained(tmp_path):
+    fixed, model = make_expert(1), make_expert(1)
+    made = Lora(fixed, 4, seed=3)
+    for pair in made.loras():
+        nn.init.normal_(pair.up)
+    write_lora(made, tmp_path / "fixed.safetensors", official=True)
+    before = model.blocks[0].attn1.to_q.weight.clone()
+    Lora(model, 4, seed=4)
+    with Applied({"high": model}, {"high": [(tmp_path / "fixed.safetensors", 1.0)]}):
+        assert torch.allclose(model.blocks[0].attn1.to_q.weight, fixed.blocks[0].attn1.to_q.weight, atol=0.05)
+        assert not torch.allclose(model.blocks[0].attn1.to_q.weight, before, atol=0.05)
+    assert torch.equal(model.blocks[0].attn1.to_q.weight, before)
 
 
 def test_keys_are_the_authors_and_comfys():

@@ -1,4 +1,5 @@
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import Trainee, recycling_step, roll
+from adapters import Trainee, pro_cut_batch, recycling_step, roll
 from autoencoder import make_vae
 from chain import I2V, LATENTS, PRO, SVI20, Way, conditions, held_out_streams, start_pixels
 from clips import CROP, batch
@@ -129,6 +130,18 @@ def test_a_recycling_step_banks_errors_and_trains_the_lora_alone(folder, tmp_pat
     assert all(p.grad is None for p in learner.networks["text"].parameters())
     assert roll(trainee, "svi-2.0-pro", 1, "cpu") > 0
     assert "finished" in trainee.bank.banks
+
+
+def test_cuts_beside_pro_have_an_anchor_and_often_a_motion_latent(folder, tmp_path):
+    plain = Segments(folder, "plain")
+    trainee = Trainee({}, {}, make_learner((), tmp_path, "cpu", 0.9).prompts, plain, plain)
+    z, _, condition, captions = pro_cut_batch(trainee, random.Random(1))
+    assert torch.equal(condition[:, :, 0], z[:, :, 0])
+    assert not condition[:, :, 2:].any()
+    later = condition[:, :, 1].flatten(1).any(1)
+    assert 0 < later.sum() < len(later)
+    assert torch.equal(condition[later, :, 1], z[later, :, 1])
+    assert any("hard cut" in caption for caption in captions)
 
 
 def test_conditions_are_those_of_a_whole_segment_by_diffusers(encoder):
