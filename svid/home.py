@@ -116,6 +116,11 @@ class Home:
         return self.db / "snapshots"
 
     @property
+    def receipts(self) -> Path:
+        """What of the database a job stands for that has no answer yet: a folder per job, a file per segment."""
+        return self.db / "receipts"
+
+    @property
     def tmp(self) -> Path:
         """Scratch files, a folder per process; on the same file system as the blobs."""
         return self.db / "tmp"
@@ -142,7 +147,7 @@ class Home:
         if not self.db.parent.is_dir():
             message = f"expected a folder in one that is there, found {self.config.store.path!r}"
             raise HomeError(Problem("svid.toml", "store.path", message, f"there is no {self.db.parent}"))
-        folders = [self.blobs, self.snapshots, self.tmp, self.daemons, self.plugins]
+        folders = [self.blobs, self.snapshots, self.receipts, self.tmp, self.daemons, self.plugins]
         for folder in [self.watch / name for name in WATCH] + folders:
             folder.mkdir(parents=True, exist_ok=True)
         if not (self.root / "home.id").exists():

@@ -121,6 +121,9 @@ def _pointed(home: Home) -> tuple[set[Path], dict[str, str]]:
             points = {home.blobs / name[:2] / name for (name,) in rows("SELECT sha256 FROM blob")}
             for (path,) in rows("SELECT path FROM artifact"):
                 points |= {home.root / path, sheet_beside(home.root / path)}
+            told = 'SELECT job_id, "index" FROM job_segment JOIN job ON job.id = job_id WHERE NOT answered'
+            receipts = (home.receipts / job / f"{index}.json" for job, index in rows(told))
+            points |= {file for file in receipts if file.parent.is_dir()}
             jobs = {}
             for id_, claimed, state, answered in rows("SELECT id, claimed, state, answered FROM job"):
                 jobs[id_] = state

@@ -24,7 +24,7 @@ from svid.store.again import reproduced
 from svid.store.engine import Store
 from svid.store.files import make_folder, sync_folder, write_whole
 from svid.store.models import Job
-from svid.store.receipt import receipt
+from svid.store.receipt import Receipts, receipt
 from svid.store.show import artifact_of, chain_as_dicts
 
 
@@ -65,6 +65,7 @@ def _answer(home: Home, session: Session, job: Job) -> None:
     crashpoint("answer-written")
     _move_manifest(home, home.claimed / job.claimed, folder, Path(job.file).suffix, job.text)
     crashpoint("manifest-moved")
+    Receipts(home.receipts, home.tmp).drop(job.id)
 
 
 def _result(home: Home, session: Session, job: Job) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from svid.store.engine import Store
 from svid.store.ids import segment_id
 from svid.store.models import Attempt, Blob, Clip, Job, JobSegment, Segment, Video
 from svid.store.queue import held
+from svid.store.receipt import Receipts
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def find_reusable(store: Store, key: str) -> Segment | None:
 def commit_segment(
     store: Store,
     blobs: Blobs,
+    receipts: Receipts,
     work: Work,
     asked: Asked,
     planned: Planned,
@@ -101,17 +103,19 @@ def commit_segment(
             session.flush()
         note_clip(session, id_, encoding, clip, work.clip.frames)
         _place(session, id_, planned, place, reused=False)
+        receipts.keep(session, place.job, planned.index)
     crashpoint("segment-committed")
     return id_
 
 
-def commit_reused(store: Store, id_: str, planned: Planned, place: Place) -> bool:
+def commit_reused(store: Store, receipts: Receipts, id_: str, planned: Planned, place: Place) -> bool:
     """Put a segment that exists already at its place in the video; False where `svid gc` has just taken it away. Raises
     Fenced where another has the job now."""
     with held(store, place.job, place.attempt) as session:
         if session.get(Segment, id_) is None:
             return False
         _place(session, id_, planned, place, reused=True)
+        receipts.keep(session, place.job, planned.index)
     return True
 
 

@@ -117,7 +117,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
     ask = build_ask(loop.job, segment, loop.parent, stages, studio.plugins.ask(loop.job, segment))
     asked = Asked(ask, ask_key(ask), loop.parent)
     known = find_reusable(studio.store, asked.key) if _may_reuse(loop.begun.manifest, planned) else None
-    if known is not None and commit_reused(studio.store, known.id, planned, loop.place):
+    if known is not None and commit_reused(studio.store, studio.receipts, known.id, planned, loop.place):
         loop.forget(asked.key)
         loop.parent, loop.carry = known.id, None
         loop.watch.tell({"event": "reused", "id": known.id, **facts})
@@ -148,7 +148,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
     )
     run_chain(stages, work)
     encoding = encoding_key(studio, loop.job, work.dropped)
-    id_ = commit_segment(studio.store, studio.blobs, work, asked, planned, loop.place, encoding, env)
+    id_ = commit_segment(studio.store, studio.blobs, studio.receipts, work, asked, planned, loop.place, encoding, env)
     loop.forget(asked.key)
     # Read back from the blobs, as an extension years later will: what goes on from memory and what goes on from disk
     # must not be two things.

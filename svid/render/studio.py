@@ -26,6 +26,7 @@ from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import sha256_of
 from svid.store.models import FileDigest
+from svid.store.receipt import Receipts
 from svid.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Studio:
         self.store = store
         self.blobs = Blobs(home.blobs, home.tmp)
         self.snapshots = Snapshots(home.snapshots, home.tmp)
+        self.receipts = Receipts(home.receipts, home.tmp)
         self.pace = Pace(home.config.render.snapshot_seconds)
         self.plugins = plugins
         self.recipes: dict[str, Recipe] = plugins.recipes()

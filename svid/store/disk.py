@@ -25,6 +25,9 @@ from svid.errors import (
 )
 
 MIB = 2**20
+SHORT = 1024 * MIB
+"""Free bytes below which a stage that could not write, and does not say where, may have met the home's: what
+it wrote half is gone when svid looks, and may have been as large as a clip."""
 PROBE = 64 * 1024
 """Bytes that a probe writes: more than what a file system still has in a block that is half used."""
 
@@ -126,7 +129,7 @@ def fault_of_one(error: BaseException | None, own: Sequence[Path]) -> Problem | 
         if found is None:
             continue
         reading = isinstance(one, OSError) and one.errno in READING
-        if named is None or not (stage or reading) or (not reading and _is_below(one, own)):
+        if named is None or not (stage or reading) or (not reading and _may_be_below(one, own)):
             return None
         name = one.filename if stage and isinstance(one, OSError) else None
         hint = f"{name}: {ELSEWHERE}" if name else ELSEWHERE
@@ -141,11 +144,15 @@ def is_about_reading(error: BaseException | None) -> bool:
     return isinstance(first, OSError) and first.errno in READING
 
 
-def _is_below(error: BaseException, folders: Sequence[Path]) -> bool:
+def _may_be_below(error: BaseException, folders: Sequence[Path]) -> bool:
+    """Whether the file that could not be written is in one of `folders`; where the error does not name it, whether one
+    of them has little room or a quota is used up."""
     name = error.filename if isinstance(error, OSError) else None
-    if not isinstance(name, (str, bytes)):
-        return False
-    return any(Path(os.fsdecode(name)).absolute().is_relative_to(folder) for folder in folders)
+    if isinstance(name, (str, bytes)):
+        return any(Path(os.fsdecode(name)).absolute().is_relative_to(folder) for folder in folders)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return any(free_bytes(folder) < SHORT for folder in folders if folder.is_dir())
+    return isinstance(error, OSError) and error.errno == errno.EDQUOT
 
 
 def is_damaged(error: BaseException) -> bool:

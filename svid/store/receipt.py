@@ -1,30 +1,60 @@
-"""What of the database a job stands for, as one JSON object beside its answer, so that the database can be built again
-without one. `svid recover` reads it."""
+"""What of the database a job stands for, as one JSON object beside its answer, and until then as one per segment in
+db/receipts, so that the database can be built again without one. `svid recover` reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from svid.store.again import kept_id
+from svid.store.files import make_folder, write_whole
 from svid.store.models import Artifact, Asset, Attempt, Base, Blob, Clip, Job, JobSegment, Segment, Video
 from svid.store.rows import TABLES, plain
 
 
 def receipt(session: Session, job: str) -> dict[str, Any]:
     """The rows that a job made or put in place: everything but weights' digests and what its video grew from."""
+    return _told(session, job, select(JobSegment).where(JobSegment.job_id == job).order_by(JobSegment.index))
+
+
+class Receipts:
+    """The folder db/receipts."""
+
+    def __init__(self, root: Path, tmp: Path) -> None:
+        self.root, self.tmp = root, tmp
+
+    def keep(self, session: Session, job: str, index: int) -> None:
+        """Tell of a segment that the open transaction puts in place. Written before the commit: one that is not
+        committed after all is as true as one that nothing points at. Raises OSError where it can't be written."""
+        rows = _told(session, job, select(JobSegment).where(JobSegment.job_id == job, JobSegment.index == index))
+        make_folder(self.root / job)
+        write_whole(self.root / job / f"{index}.json", json.dumps(rows, ensure_ascii=False).encode(), self.tmp)
+
+    def drop(self, job: str) -> None:
+        """Forget a job: its answer has a receipt of its own."""
+        shutil.rmtree(self.root / job, ignore_errors=True)
+
+    def files(self) -> list[Path]:
+        """All that are there."""
+        return sorted(file for file in self.root.glob("*/*.json") if file.stem.isdecimal())
+
+
+def _told(session: Session, job: str, chosen: Select[JobSegment]) -> dict[str, Any]:
     found: dict[str, Any] = {"receipt": 1, **{name: [] for name in TABLES}}
-    for row in _rows(session, session.scalars(select(Job).where(Job.id == job)).one()):
-        found[row.__tablename__].append(plain(row))
+    row = session.scalars(select(Job).where(Job.id == job)).one()
+    for one in _rows(session, row, session.scalars(chosen).all()):
+        found[one.__tablename__].append(plain(one))
     return found
 
 
-def _rows(session: Session, job: Job) -> Iterator[Base]:
+def _rows(session: Session, job: Job, placed: Iterable[JobSegment]) -> Iterator[Base]:
     yield job
-    placed = list(session.scalars(select(JobSegment).where(JobSegment.job_id == job.id).order_by(JobSegment.index)))
     yield from placed
     video: Video | None = session.get_one(Video, job.video_id)
     while video is not None:  # those that it was forked from are only named, so that the row has what it points at

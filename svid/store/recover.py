@@ -1,6 +1,6 @@
-"""A new database from what is left: the rows of the old one that can still be read, the receipts beside the answers,
-and the blobs that both point at. Nothing is taken that can't be proved: a segment by its two hashes, a blob by its
-file."""
+"""A new database from what is left: the rows of the old one that can still be read, the receipts beside the answers and
+in db/receipts, and the blobs that all of them point at. Nothing is taken that can't be proved: a segment by its two
+hashes, a blob by its file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from svid.store.engine import open_store
 from svid.store.files import make_folder, publish, sync_folder
 from svid.store.ids import ask_key, segment_id
 from svid.store.models import Base, Job, JobSegment, KnownHome, Moment, Segment, Video
+from svid.store.receipt import Receipts
 from svid.store.rows import TABLES, put
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -53,7 +54,7 @@ def rebuild(home: Home, migrations: Path) -> Report:
     try:
         old = salvage(home.database, report)
         homes = _homes(home)
-        receipts = list(_receipts(homes, report))
+        receipts = [*_receipts(homes, report), *_unanswered(home, report)]
         with store.write() as session:
             session.add_all(KnownHome(id=id_, root=str(root)) for id_, root in homes.items())
             blobs = Blobs(home.blobs, home.tmp)
@@ -143,20 +144,38 @@ def _receipts(homes: Mapping[str, Path], report: Report) -> Iterator[Rows]:
     """The receipts beside the answers of every home, in the order in which their jobs came."""
     found = []
     for id_, file in [(id_, file) for id_, root in homes.items() for file in root.glob("watch/*/*/receipt.json")]:
-        try:
-            rows = json.loads(file.read_bytes())
-            seq = int(rows["job"][0]["seq"])
+        rows = _read(file, str(file.relative_to(homes[id_])), report)
+        if rows is not None:
             rows["job"][0]["home"] = id_  # it lies there
             rows["job"][0]["answered"] = True
-            if not all(isinstance(row, dict) for name in TABLES for row in rows.get(name, [])):
-                raise TypeError("expected rows, found something else")
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            report.lost.append(f"{file.relative_to(homes[id_])}: can't be read: {error}")
-            continue
-        found.append((seq, file.parent.name, rows))
+            found.append((rows["job"][0]["seq"], file.parent.name, rows))
     report.receipts = len(found)
     for _, _, rows in sorted(found, key=lambda one: one[:2]):
         yield rows
+
+
+def _unanswered(home: Home, report: Report) -> Iterator[Rows]:
+    """What db/receipts tells of jobs that had no answer yet, a segment at a time in the order of the chains."""
+    found = []
+    for file in Receipts(home.receipts, home.tmp).files():
+        rows = _read(file, home.shown(file), report)
+        if rows is not None:
+            found.append((rows["job"][0]["seq"], int(file.stem), rows))
+    for _, _, rows in sorted(found, key=lambda one: one[:2]):
+        yield rows
+
+
+def _read(file: Path, shown: str, report: Report) -> Rows | None:
+    """The rows of a receipt; None, and a line in the report, where it is none."""
+    try:
+        rows: Rows = json.loads(file.read_bytes())
+        rows["job"][0]["seq"] = int(rows["job"][0]["seq"])
+        if not all(isinstance(row, dict) for name in TABLES for row in rows.get(name, [])):
+            raise TypeError("expected rows, found something else")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        report.lost.append(f"{shown}: can't be read: {error}")
+        return None
+    return rows
 
 
 def _take(session: Session, blobs: Blobs, rows: Rows, report: Report) -> None:

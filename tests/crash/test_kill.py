@@ -189,6 +189,29 @@ def test_deaths_in_the_middle_of_segments_cost_fewer_steps_than_the_segments(
     assert list(home.snapshots.iterdir()) == []
 
 
+def test_without_a_database_a_job_goes_on_after_the_segments_that_it_had(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    home = with_diary(tmp_path / "home", [["step", 1, 2]])
+    plugin = home.plugins / "diary.py"
+    plugin.write_text(
+        plugin.read_text().replace("os.kill(os.getpid()", "os.kill(os.getppid(), 9); os.kill(os.getpid()")
+    )
+    drop(home, "new.json", NEW)
+    assert svid(home, "up", "--once", check=False).returncode == -signal.SIGKILL
+    plugin.unlink()
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{home.database}{ending}").unlink(missing_ok=True)
+    found = json.loads(svid(home, "recover", "--yes", "--json").stdout)
+    assert (found["found"]["segment"], found["found"]["job"], found["receipts"]) == (1, 1, 0)
+    svid(home, "up", "--once")
+    assert rendered(home) == 2
+    drop(home, "more.json", MORE)
+    svid(home, "up", "--once")
+    assert outcome(home) == uninterrupted
+    assert list(home.receipts.iterdir()) == []
+
+
 def children(process: int) -> list[int]:
     """The processes that `process` has started."""
     found = []

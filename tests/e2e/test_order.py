@@ -106,7 +106,7 @@ def test_no_power_failure_would_break_anything(whole: list[Entry]) -> None:
     assert named >= {"inbox", "claimed", "blob", ".safetensors", "a.mp4", "a-sheet.png", "result.json", "receipt.json"}
     assert named >= {"error.json", "error.txt", "manifest.json", "rows.json", "svid-0001.db", "svid.db", "backups"}
     pointed = {kind(path) for one in whole if isinstance(one, Committed) for path in one.points}
-    assert pointed >= {"claimed", "blob", "a.mp4", "a-sheet.png", "result.json", "manifest.json", "rows.json"}
+    assert pointed >= {"claimed", "blob", "0.json", "a.mp4", "a-sheet.png", "result.json", "manifest.json", "rows.json"}
 
 
 def test_a_copy_from_before_a_migration_is_safe_before_the_migration(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_of_every_commit_it_is_said_that_it_came_too_early(whole: list[Entry]) -
             assert any(fault.why == EARLY for fault in faults(early)), one
 
 
-SPOILT = {"blob", "a.mp4", "a-sheet.png", "result.json", "receipt.json", "manifest.json"}
+SPOILT = {"blob", "0.json", "a.mp4", "a-sheet.png", "result.json", "receipt.json", "manifest.json"}
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,14 @@ def test_what_a_stage_meets_with_files_of_its_own_is_its_job_s() -> None:
         assert ("/mnt/x: " in found.hint) == (getattr(cause, "filename", None) is not None)
 
 
+def test_a_full_disk_that_a_stage_does_not_name_may_be_the_home_s(tmp_path: Path, monkeypatch: Any) -> None:
+    refused = behind(StageError("x"), gone(errno.ENOSPC))
+    for free, costs_the_job in ((disk.SHORT, True), (disk.SHORT - 1, False)):
+        monkeypatch.setattr(disk, "free_bytes", lambda _, free=free: free)
+        assert (disk.fault_of_one(refused, (tmp_path,)) is not None) == costs_the_job
+    assert disk.fault_of_one(behind(StageError("x"), gone(errno.EDQUOT)), (tmp_path,)) is None
+
+
 STAGE = '''"""Meets what a prompt says, with a file of its own."""
 
 import os
