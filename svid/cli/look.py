@@ -92,6 +92,8 @@ def _stored(session: Session, home: Home, ended: int) -> dict[str, Any]:
 
 
 def _progress(job: dict[str, Any]) -> str:
+    if job["ended"] and not job["answered"]:
+        return "its answer is not written yet"
     if job["errors"]:
         return str(job["errors"][0]["message"])
     seen = job["progress"] or {}

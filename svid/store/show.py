@@ -92,6 +92,7 @@ def job_as_dict(job: Job) -> dict[str, Any]:
         "errors": job.errors,
         "created": job.created.isoformat(),
         "ended": job.ended.isoformat() if job.ended else None,
+        "answered": job.answered,
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from svid.store.scratch import sweep_own
 from svid.workbench import Workbench
 from tests.conftest import quick_home
 from tests.e2e.shared import picture
-from tests.e2e.tools import drop, ends, killed_at_last, new, rows, start, value, wait_for
+from tests.e2e.tools import PATIENCE, drop, ends, killed_at_last, new, rows, start, value, wait_for
 
 OPEN = ["job-started", "mid-sampling", "snapshot-written", "segment-drafted", "segment-committed", "video-written"]
 """Where an attempt can be taken over."""
@@ -230,6 +232,15 @@ def svid_encode(job):
 """A plugin that stops its process once, as Ctrl-Z or a frozen container would, before a segment is encoded."""
 
 
+def stop_outside_of_writes(process: int, home: Home) -> None:
+    """Stop a daemon while it can't be in the middle of a write: all others would wait for the lock that it holds."""
+    with contextlib.closing(sqlite3.connect(home.database, timeout=PATIENCE, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        os.kill(process, signal.SIGSTOP)
+        wait_for(lambda: stopped_process(process))
+        connection.execute("ROLLBACK")
+
+
 def stopped_process(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
@@ -244,7 +255,7 @@ def test_a_daemon_that_is_stopped_keeps_its_job_and_one_that_was_taken_over_says
         mark = home.root / "stopped"
         child = int(wait_for(lambda: mark.is_file() and mark.read_text(), old))
         wait_for(lambda: stopped_process(child), old)
-        os.kill(old.pid, signal.SIGSTOP)
+        stop_outside_of_writes(old.pid, home)
         (worker,) = running(home.daemons, home.id)
 
         young = start(home, "up")

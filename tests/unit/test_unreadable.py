@@ -29,7 +29,7 @@ from svid.render.watch import Watch
 from svid.store import disk, queue
 from svid.workbench import Workbench
 from tests.conftest import quick_home
-from tests.e2e.tools import bench_in, new, value
+from tests.e2e.tools import bench_in, data, new, run, value
 
 
 class Disk:
@@ -381,6 +381,8 @@ def test_an_answer_that_can_not_be_written_is_put_off_and_others_are(
     assert daemon.halt.reason is None
     assert daemon._finished()
     assert daemon._exit_code() == 75
+    assert {job["id"]: job["answered"] for job in data(daemon.home, "status")["jobs"]} == {first: False, second: True}
+    assert run(daemon.home, "status").stdout.count("its answer is not written yet") == 1
     bad.clear()
     daemon._answer()
     assert len(told(daemon, "failed")) == 1, "its pause is not over"
