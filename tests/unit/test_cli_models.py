@@ -20,7 +20,7 @@ from svid.cli.models import describe
 from svid.errors import WeightsError
 from svid.wan.lora.describe import expert_hint, ranges
 
-from .test_wan_lora_formats import FORMATS, LOHA, LORA, ROWS, on_ffn
+from .loras import FORMATS, LOHA, LORA, ROWS, on_ffn
 
 PACKAGE = Path(svid.__file__).parent
 MINI, LORAS = PACKAGE / "embedded/wan22-mini", PACKAGE / "embedded/wan22-mini-loras"

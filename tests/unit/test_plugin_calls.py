@@ -1,9 +1,7 @@
-"""Asking plugins: who is asked, what counts as an answer, and what happens to exceptions."""
+"""Asking plugins: who is asked, and what counts as an answer."""
 
 from __future__ import annotations
 
-import logging
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,45 +10,19 @@ import pytest
 from pydantic import BaseModel, model_validator
 
 from svid import hookimpl, testing
-from svid.api import Finding, Recipe
-from svid.errors import Cancelled, LoraError, ManifestError, NoStage, PluginError, StageError, SvidError
+from svid.api import Recipe
+from svid.errors import ManifestError, NoStage, PluginError, StageError
 from svid.plugin import Plugins
 from svid.plugin.check import HOOKS, STAGES
-from svid.testing import load, make_job, make_segment, stub
+from svid.testing import make_job, make_segment, stub
+from tests.unit import plugging
+from tests.unit.plugging import alone, answering, sample
 
 svid_plugins = testing.svid_plugins
 """Here as well as from the entry point, for a checkout that is not installed."""
 
-MORE = {"model": None, "conditioning": None, "progress": None, "checkpoint": None}
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SVID_TRACE", raising=False)
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Write a plugin file."""
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / f"{name}.py"
-        path.write_text("from svid import hookimpl\n" + text)
-        return path
-
-    return write
-
-
-def alone(*given: Any) -> Plugins:
-    return load(*given, bundled=False)
-
-
-def sample(plugins: Plugins, **job: Any) -> Any:
-    return plugins.call("svid_sample", make_job(plugins, **job), make_segment(), **MORE)
-
-
-def answering(name: str, answer: Any) -> dict[str, Any]:
-    return {name: stub("svid_sample", lambda: answer)}
+quiet = plugging.quiet  # of every test here
+plugin = plugging.plugin
 
 
 def test_the_first_answer_counts() -> None:
@@ -189,135 +161,6 @@ def test_an_ask_that_is_none(plugin: Callable[[str, str], Path], answer: str, me
     assert message in str(caught.value)
 
 
-def test_a_foreign_exception_names_plugin_stage_and_line(plugin: Callable[[str, str], Path]) -> None:
-    path = plugin("bad", "@hookimpl\ndef svid_sample(job):\n    return {}[job.name]\n")
-    with pytest.raises(StageError) as caught:
-        sample(alone(path))
-    (problem,) = caught.value.problems
-    assert problem.file.endswith("/bad.py")
-    assert problem.where == "line 4"
-    assert problem.message == "svid_sample: plugin bad raised KeyError: 'test'"
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
-
-
-def test_an_exception_from_deeper_down_names_both_places(plugin: Callable[[str, str], Path]) -> None:
-    path = plugin("bad", "import json\n@hookimpl\ndef svid_sample(job):\n    return json.loads('{')\n")
-    with pytest.raises(StageError) as caught:
-        sample(alone(path))
-    message = caught.value.problems[0].message
-    assert caught.value.problems[0].where == "line 5"
-    assert "plugin bad raised json.decoder.JSONDecodeError: Expecting" in message
-    assert ", at json/decoder.py line " in message
-
-
-def test_the_innermost_plugin_is_to_blame(plugin: Callable[[str, str], Path]) -> None:
-    outer = plugin("outer", "@hookimpl(wrapper=True)\ndef svid_sample(job):\n    return (yield)\n")
-    inner = plugin("inner", "@hookimpl\ndef svid_sample(job):\n    raise ValueError('x')\n")
-    with pytest.raises(StageError, match="plugin inner raised ValueError: x"):
-        sample(alone(outer, inner))
-    late = plugin("late", "@hookimpl(wrapper=True)\ndef svid_sample(job):\n    yield\n    raise ValueError('y')\n")
-    with pytest.raises(StageError, match="plugin late raised ValueError: y"):
-        sample(alone(late, answering("a", 1)))
-
-
-def test_a_wrapper_may_mend_what_failed_inside(plugin: Callable[[str, str], Path]) -> None:
-    mends = "@hookimpl(wrapper=True)\ndef svid_sample(job):\n    try:\n        return (yield)\n    except ValueError:\n"
-    inner = plugin("inner", "@hookimpl\ndef svid_sample(job):\n    raise ValueError('x')\n")
-    assert sample(alone(plugin("outer", mends + "        return 7\n"), inner)) == 7
-
-
-@pytest.mark.parametrize("error", [Cancelled(), LoraError("no"), SvidError("no")])
-def test_errors_of_svid_pass(error: SvidError) -> None:
-    def svid_sample() -> None:
-        raise error
-
-    with pytest.raises(type(error)) as caught:
-        sample(alone(stub("svid_sample", svid_sample)))
-    assert caught.value is error
-
-
-@pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")])
-def test_out_of_memory_gets_a_hint(error: Exception) -> None:
-    def svid_sample() -> None:
-        raise error
-
-    with pytest.raises(StageError, match="out of memory: fewer frames") as caught:
-        sample(alone(stub("svid_sample", svid_sample)))
-    assert caught.value.__cause__ is error
-
-
-def test_sys_exit_fails_the_job_and_ctrl_c_does_not() -> None:
-    def leave() -> None:
-        raise SystemExit(3)
-
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(StageError, match="SystemExit: 3"):
-        sample(alone(stub("svid_sample", leave)))
-    with pytest.raises(KeyboardInterrupt):
-        sample(alone(stub("svid_sample", stop)))
-
-
-def test_frames_that_fail_while_they_are_taken(plugin: Callable[[str, str], Path]) -> None:
-    path = plugin("bad", "@hookimpl\ndef svid_decode(job):\n    yield 1\n    raise ValueError('x')\n")
-    frames = alone(path).call("svid_decode", make_job(), make_segment(), model=None, state={}, carry=None)
-    assert next(frames) == 1
-    with pytest.raises(StageError, match="svid_decode: plugin bad raised ValueError: x"):
-        next(frames)
-
-
-def test_frames_that_are_given_up_are_closed(plugin: Callable[[str, str], Path]) -> None:
-    closed = []
-
-    def svid_decode() -> Iterator[int]:
-        try:
-            yield 1
-            yield 2
-        finally:
-            closed.append(True)
-
-    frames = alone(stub("svid_decode", svid_decode)).call(
-        "svid_decode", make_job(), make_segment(), model=None, state={}, carry=None
-    )
-    next(frames)
-    frames.close()
-    assert closed == [True]
-
-
-def test_blame_is_for_whatever_runs_later(plugin: Callable[[str, str], Path]) -> None:
-    plugins = alone({"patcher": stub("svid_apply_loras", lambda: None)})
-    with (
-        pytest.raises(StageError, match="plugins patcher: svid_apply_loras: raised ValueError: x"),
-        plugins.blame("svid_apply_loras"),
-    ):
-        raise ValueError("x")
-
-
-def test_events_reach_everyone_whoever_fails(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[str] = []
-
-    def deaf(event: Any) -> None:
-        raise RuntimeError("deaf")
-
-    def leaves(event: Any) -> None:
-        raise SystemExit
-
-    plugins = alone(
-        {"deaf": stub("svid_event", deaf)},
-        {"leaves": stub("svid_event", leaves)},
-        {"hears": stub("svid_event", lambda event: heard.append(event["event"]))},
-    )
-    with caplog.at_level(logging.WARNING, "svid.plugin"):
-        plugins.emit({"event": "segment"})
-    assert heard == ["segment"]
-    assert [record.getMessage() for record in caplog.records] == [
-        "plugin deaf: svid_event raised RuntimeError: deaf",
-        "plugin leaves: svid_event raised SystemExit",
-    ]
-
-
 def recipe(name: str) -> Recipe:
     return Recipe(name=name, variant="v", title="t", source="s")
 
@@ -388,18 +231,6 @@ def test_stages_that_the_configuration_asks_for() -> None:
 def test_a_stage_with_only_a_wrapper_is_not_served() -> None:
     with pytest.raises(PluginError, match="no plugin serves the stage 'sample'"):
         alone({"w": around(lambda answer: answer)}).require(["sample"])
-
-
-def test_findings_of_a_sick_doctor() -> None:
-    plugins = alone(
-        {"sick": stub("svid_check", lambda: 1 / 0)},
-        {"well": stub("svid_check", lambda: [Finding("ok", "well")])},
-        {"mute": stub("svid_check", lambda: None)},
-    )
-    assert [(finding.level, finding.message) for finding in plugins.findings()] == [
-        ("error", "plugin sick: svid_check raised ZeroDivisionError: division by zero"),
-        ("ok", "well"),
-    ]
 
 
 def test_two_plugins_with_one_name() -> None:
