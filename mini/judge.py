@@ -2,7 +2,8 @@
 
 VAE: PSNR on held-out segments, of the whole frame and inside the subjects. I2V: of held-out captions over 81 frames,
 how many subjects are kept with the right colour, how many go the right way, PSNR against the truth. Hard cuts, with
-`--loras`: how many happen where the text implies, and how many happen without the LoRA.
+`--loras`: how many happen where the text implies, by plain I2V and in a chain of SVI 2.0 Pro, how many next segments
+stay in the new shot, and how many cuts happen without the LoRA.
 """
 
 from __future__ import annotations
@@ -13,24 +14,12 @@ from pathlib import Path
 
 import torch
 from autoencoder import evaluate
+from cuts import cut_happens, hard_cuts
 from draw import draw
 from PIL import Image
-from restore import Applied, Miniature, restore
+from restore import Miniature, restore
 from samples import Sample, draw_sample
 from score import SCORED, held_out, render, score
-from world import CUT_FRAME
-
-CUT_JUMP = 0.06
-"""Mean change of a frame, of the range from 0 to 1, above which it is a cut: motion stays below a third of it."""
-CUT_NEAR = 4
-"""Frames around the place that the text implies: one latent."""
-
-
-def cut_happens(video: torch.Tensor) -> bool:
-    """Whether a video [n, H, W, 3] in [0, 1] has one jump above CUT_JUMP, and has it where the caption implies."""
-    jumps = (video[1:] - video[:-1]).abs().mean((1, 2, 3))
-    large = (jumps > CUT_JUMP).nonzero().flatten() + 1
-    return len(large) > 0 and bool(((large - CUT_FRAME).abs() <= CUT_NEAR).all())
 
 
 def sheet(videos: torch.Tensor, samples: list[Sample], path: Path, columns: int = 9) -> None:
@@ -55,18 +44,6 @@ def rendered(mini: Miniature, samples: list[Sample], steps: int, batch: int = 16
     )
 
 
-def hard_cuts(mini: Miniature, loras: Path, count: int, steps: int, png: Path | None) -> dict[str, float]:
-    """Shares of captions with a cut that cut, with the LoRA on the high-noise expert and without."""
-    aspect = mini.encoder.width / mini.encoder.height
-    samples = [draw_sample(SCORED + 100_000 + i, aspect, "cut") for i in range(count)]
-    without = rendered(mini, samples, steps)
-    with Applied(mini.experts, {"high": [(loras / "hard-cut_high.safetensors", 1.0)]}):
-        cut = rendered(mini, samples, steps)
-    if png is not None:
-        sheet(cut[:8], samples[:8], png.with_stem(png.stem + "-cut"))
-    return {name: sum(map(cut_happens, videos)) / count for name, videos in (("cut", cut), ("cut_without", without))}
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,7 +64,12 @@ def main() -> None:
     if given.sheet is not None:
         sheet(videos[:8], samples[:8], given.sheet)
     if given.loras is not None:
-        found |= hard_cuts(mini, given.loras, given.count, given.steps, given.sheet)
+        cuts = [draw_sample(SCORED + 100_000 + i, width / height, "cut") for i in range(given.count)]
+        shares, shown = hard_cuts(mini, given.loras, cuts, given.steps)
+        found |= shares | {"cut_without": sum(map(cut_happens, rendered(mini, cuts, given.steps))) / given.count}
+        if given.sheet is not None:
+            for name, some in shown.items():
+                sheet(some[:8], cuts[:8], given.sheet.with_stem(f"{given.sheet.stem}-{name}"))
     print(json.dumps({"count": given.count, "steps": given.steps, **{k: round(v, 4) for k, v in found.items()}}))
 
 

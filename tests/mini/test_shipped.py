@@ -8,13 +8,13 @@ import torch
 from autoencoder import evaluate
 from chain import I2V, PRO, chain, held_out_streams
 from clips import HELD_OUT
+from cuts import cut_happens, hard_cuts
 from detect import track
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from judge import hard_cuts
 from measure import drift_of, measure
 from restore import Applied, restore
-from samples import Sample
-from score import held_out, render, score
+from samples import Sample, draw_sample
+from score import SCORED, held_out, render, score
 from single_file import main as write_single_files
 from world import Action, Scene, Script, Subject, timeline
 
@@ -23,7 +23,7 @@ import svid
 EMBEDDED = Path(svid.__file__).parent / "embedded"
 MINI, LORAS = EMBEDDED / "wan22-mini", EMBEDDED / "wan22-mini-loras"
 STEPS = 8
-KEPT, DIRECTION, CUT = 0.7, 0.7, 0.4
+KEPT, DIRECTION, CUT, STAYS = 0.7, 0.7, 0.4, 0.7
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,12 @@ def test_the_same_picture_goes_where_it_is_told(mini):
 
 
 def test_the_hard_cut_comes_from_its_lora(mini):
-    found = hard_cuts(mini, LORAS, 12, STEPS, None)
-    assert found["cut"] >= CUT
-    assert found["cut_without"] <= 0.1
+    samples = [draw_sample(SCORED + 100_000 + i, 1.0, "cut") for i in range(8)]
+    found, _ = hard_cuts(mini, LORAS, samples, STEPS)
+    for way in ("cut", "cut_pro"):
+        assert found[way] >= CUT
+        assert found[f"{way}_stays"] >= STAYS
+    assert not any(map(cut_happens, render(mini.experts, mini.prompts, mini.encoder, samples, STEPS)))
 
 
 def test_svi_pro_drifts_less_than_chaining_by_the_last_frame(mini):
