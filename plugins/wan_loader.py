@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from svid import hookimpl
 from svid.api import Job, Segment
-from svid.wan.folder import is_wan_folder, load_folder
+from svid.wan.folder import is_wan_folder
 
 if TYPE_CHECKING:
     from svid.wan.model import WanModel
@@ -29,6 +29,8 @@ def svid_load_model(job: Job, device: str) -> WanModel | None:
     if job.model.path.exists() and not is_wan_folder(job.model.path):
         return None
     import torch
+
+    from svid.wan.load import load_folder
 
     model = load_folder(job.model.path, device, getattr(torch, job.model.dtype), job.model.memory)
     model.digests = dict(job.model.digests)

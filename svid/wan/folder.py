@@ -1,6 +1,6 @@
 """A Wan I2V model folder in diffusers layout: what is in it, whether it is sound, which files are its identity.
 
-Nothing here imports torch, except `load_folder` while it runs, so the command line can describe a folder at once.
+Nothing here imports torch, so the command line can describe a folder at once; `svid.wan.load` loads it.
 Layout, as Wan-AI's own repositories have it: `transformer/`, `vae/`, `text_encoder/`, `tokenizer/`. In Wan 2.2
 `transformer/` is the high-noise expert and `transformer_2/` the low-noise one; Wan 2.1 has one transformer, and
 `image_encoder/` with `image_processor/`. The scheduler of a folder is not read: a recipe brings its own.
@@ -12,17 +12,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from svid.api import Base, Recipe
 from svid.errors import Problem, WeightsError
-from svid.memory import plan_named
 from svid.wan.headers import PICKLE_SUFFIXES, read_header
-
-if TYPE_CHECKING:
-    import torch
-
-    from svid.wan.model import WanModel
 
 STEMS = {
     "transformer": "diffusion_pytorch_model",
@@ -180,21 +174,6 @@ def weights_files(path: Path) -> list[Path]:
     if problems:
         raise WeightsError(problems)
     return sorted(files)
-
-
-def load_folder(
-    path: Path, device: torch.device | str, dtype: torch.dtype | None = None, memory: str = "resident"
-) -> WanModel:
-    """Check the folder, then load it for `device`, placed as the memory plan of that name says: fp32 on a CPU, bf16
-    elsewhere unless `dtype` says otherwise.
-
-    Raises:
-        WeightsError: see `read_summary`; also where a checkpoint lacks tensors or has some that nobody uses.
-    """
-    from svid.wan.load import load_components
-
-    read_summary(path)
-    return load_components(path, device, dtype, plan_named(memory))
 
 
 def _gather(problems: list[Problem], read: Callable[..., T], *args: Any) -> T | None:

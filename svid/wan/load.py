@@ -14,8 +14,8 @@ from transformers.utils import logging as transformers_logging
 
 from svid.api import Expert
 from svid.errors import Problem, WeightsError
-from svid.memory import Plan
-from svid.wan.folder import PROCESSOR, read_base
+from svid.memory import plan_named
+from svid.wan.folder import PROCESSOR, read_base, read_summary
 from svid.wan.image import ImageEncoder
 from svid.wan.memory import place
 from svid.wan.model import WanModel
@@ -24,17 +24,21 @@ from svid.wan.text import TextEncoder
 transformers_logging.disable_progress_bar()
 
 
-def load_components(path: Path, device: torch.device | str, dtype: torch.dtype | None, plan: Plan) -> WanModel:
-    """Load `path`, which `read_summary` has checked, and place it as `plan` says. `dtype` None: fp32 on a CPU, bf16
-    elsewhere.
+def load_folder(
+    path: Path, device: torch.device | str, dtype: torch.dtype | None = None, memory: str = "resident"
+) -> WanModel:
+    """Check the folder `path`, load it and place it as the memory plan of that name says. `dtype` None: fp32 on a CPU,
+    bf16 elsewhere.
 
     The text encoder has the experts' dtype. The VAE has it on Wan 2.2, as in the authors' code for it (V22
     base_pipeline: bf16), but on a CPU it is fp32 in any case. On Wan 2.1 the VAE and the image encoder are always fp32
     (V1 svi_video.py:300-309,385-389).
 
     Raises:
-        WeightsError: a file that the loader refuses, or tensors missing, left over, of the wrong shape or not finite.
+        WeightsError: see `read_summary`; also a file that the loader refuses, or tensors missing, left over, of the
+            wrong shape or not finite.
     """
+    read_summary(path)
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     one = read_base(path) == "wan2.1-i2v"
@@ -44,7 +48,7 @@ def load_components(path: Path, device: torch.device | str, dtype: torch.dtype |
     vae = _load(path, "vae", AutoencoderKLWan, torch_dtype=torch.float32 if one or device.type == "cpu" else dtype)
     text = _load(path, "text_encoder", UMT5EncoderModel, dtype=dtype)
     image = _load(path, "image_encoder", CLIPVisionModel, dtype=torch.float32) if one else None
-    place(plan, device, list(experts.values()), [part for part in (vae, text, image) if part is not None])
+    place(plan_named(memory), device, list(experts.values()), [part for part in (vae, text, image) if part is not None])
     return WanModel(
         experts=experts,
         vae=vae,

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from svid.config import EMBEDDED
 from svid.errors import LoraError, WeightsError
-from svid.wan.folder import load_folder, read_summary
+from svid.wan.folder import read_summary
 from svid.wan.headers import HEADER_LIMIT, read_header
+from svid.wan.load import load_folder
 from svid.wan.lora.read import read_lora
 
 

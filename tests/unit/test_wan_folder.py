@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import svid
 from svid.api import Recipe
 from svid.errors import WeightsError
-from svid.wan.folder import check_base, is_wan_folder, load_folder, read_summary, weights_files
+from svid.wan.folder import check_base, is_wan_folder, read_summary, weights_files
+from svid.wan.load import load_folder
 
 MINI = Path(svid.__file__).parent / "embedded" / "wan22-mini"
 MINI_21 = MINI.with_name("wan21-mini")
