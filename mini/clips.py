@@ -19,7 +19,7 @@ many scenes a step has, so most are small cuts around a subject; whole frames an
 
 
 CUTS = 0.12
-"""Share of clips that are at or near a hard cut."""
+"""Share of clips with a hard cut."""
 
 
 def scenes_of_clip(rng: random.Random, frames: int, aspect: float, cuts: float = CUTS) -> list[Scene]:
@@ -28,10 +28,9 @@ def scenes_of_clip(rng: random.Random, frames: int, aspect: float, cuts: float =
     scene = advance(scene, draw_script(rng, scene), rng.randrange(SEGMENT))
     cut = rng.random() < cuts
     script = draw_script(rng, scene, cut=cut)
-    if cut:
-        start = max(0, min(SEGMENT - frames, CUT_FRAME - rng.randrange(-frames, frames + 1)))
-    else:
-        start = rng.randrange(SEGMENT - frames + 1)
+    start = rng.randrange(SEGMENT - frames + 1)
+    if cut:  # in the clip, and between two latents
+        start = CUT_FRAME - 1 - 4 * rng.randrange(max((frames - 1) // 4, 1))
     return [advance(scene, script, n) for n in range(start, start + frames)]
 
 

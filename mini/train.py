@@ -35,7 +35,7 @@ from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 
 COUNTS = {"plain": 8960, "pro": 3072, "svi20": 512, "cut": 384}
 FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000}
-STEPS = {"vae": 7900, "decoder": 1200, "base": 9400, "experts": 7000}
+STEPS = {"vae": 7900, "decoder": 1300, "base": 9400, "experts": 7000}
 
 
 def steps_of(options: Options, stage: str) -> int:
@@ -50,11 +50,11 @@ def fit_vae(options: Options, stage: str, vae: Any, trained: list[tuple[str, Any
     """Train the parameters `trained` of a VAE on clips drawn as it goes; returns a VAE with their average."""
     matrices, others = split(trained)
     whole = stage == "vae"
-    rate, rest = (3e-3, 2e-3) if whole else (1e-3, 7e-4)
+    rate, rest = (3e-3, 2e-3) if whole else (2e-3, 1.4e-3)
     optimizers = [Muon(matrices, rate), torch.optim.AdamW(others, rest, (0.9, 0.95), weight_decay=0.0)]
     average, shadow = Average(vae, 0.998), copy.deepcopy(vae)
     parts = {"model": vae, "average": Averaged(average)}
-    hold, cuts = (0.4, CUTS) if whole else (0.1, 0.4)
+    hold, cuts = (0.4, CUTS) if whole else (0.1, 0.6)
     run = Run(stage, options.out, steps_of(options, stage), parts, optimizers, seed=seed, hold=hold)
 
     def step(number: int, progress: float) -> torch.Tensor:
