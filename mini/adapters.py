@@ -19,7 +19,7 @@ from latents import Segments, whole
 from lora import Lora
 from precision import fast_products
 from prompts import NOTHING, Prompts
-from recycle import FINISHED, ErrorBank, Recycling, faded, recycled_target, worn, worn_latents
+from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
 from swift import Text
 
 COUNT = 12
@@ -71,8 +71,7 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     firsts = sum(rng.random() < FIRST for _ in range(COUNT))
     later, captions = draw_special(trainee, rng, COUNT - firsts)
     anchor = worn(later["anchor"], 0, trainee.bank, trainee.recycling.anchor, rng)
-    motion = faded(later["motion"], later["where"][:, :, 1:2], trainee.recycling.faded, rng)
-    motion = worn(motion, -1, trainee.bank, trainee.recycling.motion, rng)
+    motion = worn(later["motion"], -1, trainee.bank, trainee.recycling.motion, rng)
     condition = torch.zeros_like(later["z"])
     condition[:, :, :1] = anchor if trainee.anchored else 0.0
     condition[:, :, 1:2] = motion

@@ -49,13 +49,11 @@ class ErrorBank:
 
 @dataclass(frozen=True)
 class Recycling:
-    """How often errors are put where, and how often subjects are faint in what is handed over. All zero: the layout
-    alone, without recycling."""
+    """How often errors are put where. All zero: the layout alone, without recycling."""
 
     motion: float = 0.85
     anchor: float = 0.2
     latents: float = 0.3
-    faded: float = 0.4
 
 
 def worn(given: torch.Tensor, slot: int, bank: ErrorBank, probability: float, rng: random.Random) -> torch.Tensor:
@@ -71,17 +69,6 @@ def worn(given: torch.Tensor, slot: int, bank: ErrorBank, probability: float, rn
             if error is not None:
                 worn[row] += rng.uniform(0.25, 1.25) * error[:, slot][:, None].to(given.device)
     return worn
-
-
-def faded(given: torch.Tensor, where: torch.Tensor, probability: float, rng: random.Random) -> torch.Tensor:
-    """What is handed over [B, 16, 1, h, w] with fainter subjects in some rows: what `where` [B, 1, 1, h, w] says shows
-    one goes a fifth to seven tenths of the way to the mean of the rest. Banked errors fade what was at their place in
-    another segment; a chain fades its own subjects, a little more with every segment, and they have to come back."""
-    amount = torch.tensor([rng.uniform(0.2, 0.7) * (rng.random() < probability) for _ in given])
-    rest = (1 - where).clamp_min(1e-3)
-    ground = (given * rest).sum((2, 3, 4), keepdim=True) / rest.sum((2, 3, 4), keepdim=True)
-    faint: torch.Tensor = given + amount.to(given)[:, None, None, None, None] * where * (ground - given)
-    return faint
 
 
 def worn_latents(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lora import Lora, comfy_keys, official_keys, read_pairs, targets, write_lora
 from networks import LAYERS, make_expert
-from recycle import FINISHED, ErrorBank, Recycling, faded, recycled_target, worn, worn_latents
+from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
 from restore import Applied
 from swift import short_text, velocity
 from torch import nn
@@ -106,19 +106,7 @@ def test_what_is_handed_over_wears_as_often_as_told():
     changed = worn(given, -1, bank, 0.25, random.Random(0)).flatten(1).any(1).float().mean()
     assert changed == pytest.approx(0.25, abs=0.08)
     assert torch.equal(worn(given, -1, bank, 0.0, random.Random(0)), given)
-    assert Recycling(0, 0, 0, 0) != Recycling()
-
-
-def test_subjects_fade_towards_what_is_around_them():
-    given, where = torch.zeros(60, 16, 1, 4, 4), torch.zeros(60, 1, 1, 4, 4)
-    given[..., 1:3, 1:3], where[..., 1:3, 1:3] = 1.0, 1.0
-    faint = faded(given, where, 0.5, random.Random(0))
-    inside = faint[:, 0, 0, 1, 1]
-    assert faint[..., 0, :].abs().max() < 0.01
-    assert (inside == 1).float().mean() == pytest.approx(0.5, abs=0.15)
-    assert inside[inside < 1].min() > 0.25
-    assert inside[inside < 1].max() < 0.85
-    assert torch.equal(faded(given, where, 0.0, random.Random(0)), given)
+    assert Recycling(0, 0, 0) != Recycling()
 
 
 def test_worn_latents_lead_back_to_the_truth():
