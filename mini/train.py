@@ -2,13 +2,13 @@
 
     vae       the VAE on clips drawn as it goes
     settle    its average, with latents on Wan's scale, as a folder
+    decoder   the decoder alone, most of all on hard cuts, while the latents stay as they are
     latents   segments of every kind, encoded once
     base      one expert for all noise levels, together with the text encoder
     experts   two experts from it, each with its own noise levels
     loras     SVI 2.0 and 2.0 Pro by error recycling, the hard cut, the four steps
     export    everything in bf16 as the package has it
     ablations what the LoRAs are compared with; not part of `all`
-    decoder   the decoder alone, while the latents stay as they are; not part of `all`
 
 Kill it at any time and run it again: it goes on from its last checkpoint. `DIR/log.jsonl` says what ran on what.
 """
@@ -181,7 +181,7 @@ def main() -> None:
         (given.part[0], given.part[1]),
         tuple(given.loras),
     )
-    for name in [n for n in STAGES if n not in ("ablations", "decoder")] if given.stage == "all" else [given.stage]:
+    for name in [n for n in STAGES if n != "ablations"] if given.stage == "all" else [given.stage]:
         STAGES[name](options)
 
 
