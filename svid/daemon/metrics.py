@@ -26,7 +26,7 @@ def write_metrics(target: Path, store: Store, home: Home, *, paused: bool) -> No
     with store.read() as session:
         found = dict(session.execute(jobs).all())
         segments, seconds, frames = session.execute(
-            select(func.count(Segment.id), func.sum(Segment.seconds), func.sum(Segment.frames))
+            select(func.count(), func.sum(Segment.seconds), func.sum(Segment.frames))
         ).one()
     figures: dict[str, Figure] = {
         'svid_jobs{state="%s"}': ("gauge", "jobs by state", {state: found.get(state, 0) for state in STATES}),

@@ -74,6 +74,7 @@ class Segment(Base):
     """A committed clip: what was asked, what came out, under what circumstances."""
 
     __tablename__ = "segment"
+    __table_args__ = (Index("segment_rendered", "frames", "seconds"),)  # counted and summed without reading asks
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("segment.id"), index=True)
     index: Mapped[int]

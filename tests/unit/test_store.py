@@ -8,13 +8,15 @@ import pytest
 import torch
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
+from svid.daemon.metrics import write_metrics
 from svid.errors import BlobError, StoreError
 from svid.home import Home, bundled_dir
 from svid.store.blobs import Blobs
 from svid.store.engine import Store, connect, migrate, open_store
+from svid.store.lineage import counts
 from svid.store.models import Base, Blob, JobSegment, Segment, Video
 
 MIGRATIONS = bundled_dir() / "db" / "migrations"
@@ -152,3 +154,18 @@ def test_a_database_from_before_seams_keeps_what_it_shows(tmp_path: Path) -> Non
         one, two = (session.get_one(Segment, name) for name in ("s1", "s2"))
         assert (one.shown(two), two.shown(None)) == (76, 81)
         assert (two.parent_trim, two.blend) == (5, 0)
+
+
+def test_status_and_metrics_count_a_million_segments_without_reading_their_rows(store: Store, home: Home) -> None:
+    said: list[str] = []
+    with store.read() as session:
+        bind = session.get_bind()
+    event.listen(bind, "before_cursor_execute", lambda *given: said.append(given[2]))
+    with store.read() as session:
+        counts(session, home.id)
+    write_metrics(home.root / "svid.prom", store, home, paused=False)
+    about = [words for words in said if "FROM segment" in words]
+    assert len(about) == 2
+    with store.read() as session:
+        plans = [session.execute(text(f"EXPLAIN QUERY PLAN {words}")).one()[3] for words in about]
+    assert plans == ["SCAN segment USING COVERING INDEX segment_rendered"] * 2
