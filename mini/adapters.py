@@ -26,9 +26,6 @@ COUNT = 12
 """Segments of one step."""
 FIRST = 0.35
 """Share of first segments, which nothing goes before."""
-JOINED = 3
-"""Latents at the head of a later segment that weigh four times as much as others: two repeat what is there already, but
-none of them stands in the condition as it is to come out, and the seam shows how well it does."""
 ROLL = 60
 """A batch is rendered to the end every so many steps, and its errors are banked."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]
@@ -73,7 +70,6 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame."""
     firsts = sum(rng.random() < FIRST for _ in range(COUNT))
     later, captions = draw_special(trainee, rng, COUNT - firsts)
-    later["where"][:, :, :JOINED] = 1 + 4 * later["where"][:, :, :JOINED]  # 1 + 3 w is what `weighted` makes of w
     anchor = worn(later["anchor"], 0, trainee.bank, trainee.recycling.anchor, rng)
     motion = worn(later["motion"], -1, trainee.bank, trainee.recycling.motion, rng)
     condition = torch.zeros_like(later["z"])

@@ -51,7 +51,7 @@ class ErrorBank:
 class Recycling:
     """How often errors are put where. All zero: the layout alone, without recycling."""
 
-    motion: float = 0.5
+    motion: float = 0.85
     anchor: float = 0.2
     latents: float = 0.3
 

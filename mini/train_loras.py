@@ -36,15 +36,15 @@ class Plan:
 
 BOTH = ("high", "low")
 PLANS = {
-    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 11000, Recycling()),
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling()),
     "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 4000, official=False, beside="svi-2.0-pro"),
-    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling(motion=0.85)),
+    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
     "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
 }
 """What is shipped, in the order of training."""
 ABLATIONS = {
-    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, 11000),
-    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, 11000, Recycling(), anchored=False),
+    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000),
+    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling(), anchored=False),
 }
 """What the figures are compared with: step for step the same, without recycling, or without an anchor."""
 
