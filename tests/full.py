@@ -49,15 +49,16 @@ def remount(folder: Path, how: str) -> None:
 
 
 def fill(folder: Path, pages: int = 0) -> Path:
-    """Use the file system of `folder` up but for so many pages; returns the file that takes the space."""
+    """Use the file system of `folder` up but for so many pages, or again what was freed since; returns the file that
+    takes the space."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file:
+    with ballast.open("ab") as file:
         while True:
             info = os.statvfs(folder)
             size = (info.f_bavail - pages) * info.f_frsize
             try:
                 if size > 0:
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    os.posix_fallocate(file.fileno(), file.tell(), size)
                 return ballast
             except OSError as error:  # somebody else took some of it meanwhile
                 if error.errno != errno.ENOSPC:
