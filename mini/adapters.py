@@ -7,132 +7,20 @@ are trained in turn and share one bank of errors, as a chain hands over what bot
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import torch
+from batches import BATCHES, COUNT, Trainee
 from experts import weighted
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
-from latents import Segments, whole
-from lora import Lora
 from precision import fast_products
-from prompts import NOTHING, Prompts
-from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
-from swift import Text
+from prompts import NOTHING
+from recycle import FINISHED, recycled_target, worn_latents
 
-COUNT = 12
-"""Segments of one step."""
-FIRST = 0.35
-"""Share of first segments, which nothing goes before."""
-ROLL = 60
+from svid.wan.prompts import NEGATIVE_ZH
+
+ROLL = 25
 """A batch is rendered to the end every so many steps, and its errors are banked."""
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]
-"""Latents z, where they show a subject, image latents (z and these [B, 16, T, h, w]), and captions."""
-
-
-@dataclass
-class Trainee:
-    """The experts with LoRAs on them, the prompts, what is learned from."""
-
-    experts: dict[str, Any]
-    loras: dict[str, Lora]
-    prompts: Prompts
-    plain: Segments
-    special: Segments
-    recycling: Recycling = field(default_factory=Recycling)
-    bank: ErrorBank = field(default_factory=ErrorBank)
-    anchored: bool = True
-
-    def text(self, captions: list[str]) -> Text:
-        """Embedded captions, nothing to be learned in them."""
-        with torch.no_grad():
-            return self.prompts(captions)
-
-
-def draw_plain(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Plain segments without cuts."""
-    chosen: list[int] = []
-    while len(chosen) < count:
-        index = rng.randrange(len(trainee.plain))
-        if trainee.plain.kinds[index] == "plain":
-            chosen.append(index)
-    return trainee.plain.batch(chosen)
-
-
-def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Segments of the kind that the LoRA is for."""
-    return trainee.special.batch([rng.randrange(len(trainee.special)) for _ in range(count)])
-
-
-def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame."""
-    firsts = sum(rng.random() < FIRST for _ in range(COUNT))
-    later, captions = draw_special(trainee, rng, COUNT - firsts)
-    anchor = worn(later["anchor"], 0, trainee.bank, trainee.recycling.anchor, rng)
-    motion = worn(later["motion"], -1, trainee.bank, trainee.recycling.motion, rng)
-    condition = torch.zeros_like(later["z"])
-    condition[:, :, :1] = anchor if trainee.anchored else 0.0
-    condition[:, :, 1:2] = motion
-    if not firsts:
-        return later["z"], later["where"], condition, captions
-    first, more = draw_plain(trainee, rng, firsts)
-    begun = torch.zeros_like(first["z"])
-    begun[:, :, :1] = first["z"][:, :, :1]
-    z, where = (torch.cat([later[name], first[name]]) for name in ("z", "where"))
-    return z, where, torch.cat([condition, begun]), captions + more
-
-
-def svi20_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """SVI 2.0 on Wan 2.2: the last frame, then copies of the anchor; a first segment is its own anchor, and an anchor
-    that is the last frame is as good as any."""
-    later, captions = draw_special(trainee, rng, COUNT)
-    condition = whole(later["y"], later["z"].shape[2])
-    error = worn(condition[:, :, :1], 0, trainee.bank, trainee.recycling.motion, rng) - condition[:, :, :1]
-    condition[:, :, :1] += error
-    return later["z"], later["where"], condition, captions
-
-
-def cut_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """Plain I2V whose caption has a hard cut that the video has too, and some without. There are such segments among
-    the plain ones as well."""
-    some = COUNT // 4
-    also = [i for i, kind in enumerate(trainee.plain.kinds) if kind == "cut"]
-    own = sum(rng.randrange(len(also) + len(trainee.special)) >= len(also) for _ in range(COUNT - some))
-    cut, captions = draw_special(trainee, rng, own)
-    more_cuts, words = trainee.plain.batch(rng.choices(also, k=COUNT - some - own))
-    cut = {name: torch.cat([cut[name], more_cuts[name]]) for name in ("z", "where", "y")}
-    captions += words
-    plain, more = draw_plain(trainee, rng, some)
-    z, where, y = (torch.cat([cut[name], plain[name]]) for name in ("z", "where", "y"))
-    return z, where, whole(y, z.shape[2]), captions + more
-
-
-def pro_cut_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """As `cut_batch`, in the layout of SVI 2.0 Pro: the segment's own first latents stand for anchor and motion, or the
-    anchor alone where nothing goes before."""
-    z, where, _, captions = cut_batch(trainee, rng)
-    later = torch.tensor([rng.random() >= FIRST for _ in captions])
-    condition = torch.zeros_like(z)
-    condition[:, :, :1] = z[:, :, :1]
-    condition[later, :, 1:2] = z[later, :, 1:2]
-    return z, where, condition, captions
-
-
-def plain_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """Plain I2V."""
-    plain, captions = draw_plain(trainee, rng, COUNT)
-    return plain["z"], plain["where"], whole(plain["y"], plain["z"].shape[2]), captions
-
-
-BATCHES: dict[str, Callable[[Trainee, random.Random], Batch]] = {
-    "svi-2.0-pro": pro_batch,
-    "svi-2.0-wan22": svi20_batch,
-    "hard-cut": cut_batch,
-    "hard-cut, svi-2.0-pro": pro_cut_batch,
-    "distill": plain_batch,
-}
 
 
 def recycling_step(
@@ -158,10 +46,22 @@ def recycling_step(
 
 @torch.no_grad()
 def roll(trainee: Trainee, kind: str, number: int, device: str) -> float:
-    """Render a batch to the end as a chain would and bank how far from the truth it is; returns that spread."""
-    z, _, condition, captions = BATCHES[kind](trainee, random.Random(number))
-    made = sample(trainee.experts, torch.randn_like(z), condition, trainee.text(captions), steps=8)
+    """Render a batch to the end as a chain would, or the next segments of chains, and bank how far from the truth that
+    is; returns the spread."""
+    rng = random.Random(number)
+    if trainee.chains is None:
+        z, _, condition, captions = BATCHES[kind](trainee, rng)
+    else:
+        links = trainee.chains.advance(COUNT, rng)
+        tensors, captions = trainee.chains.segments.batch(links)
+        z, condition = tensors["z"], torch.zeros_like(tensors["z"])
+        condition[:, :, :1] = tensors["anchor"] if trainee.anchored else 0.0
+        condition[:, :, 1:2] = trainee.chains.handed(links, tensors["motion"], 1.0, None)
+    unsaid = trainee.text([NEGATIVE_ZH] * len(z))
+    made = sample(trainee.experts, torch.randn_like(z), condition, trainee.text(captions), steps=8, unsaid=unsaid)
     trainee.bank.add(FINISHED, made - z)
+    if trainee.chains is not None:
+        trainee.chains.keep(links, (made - z)[:, :, -1:])
     return float((made - z).std())
 
 

@@ -14,7 +14,7 @@ from parallel import encode
 from precision import fast_products
 from safetensors import safe_open
 from safetensors.torch import save_file
-from samples import draw_joint, draw_sample
+from samples import draw_joint, draw_link, draw_sample
 from world import Scene
 
 SHARD = 128
@@ -89,6 +89,14 @@ def pro_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torc
     return tensors, {"caption": joint.caption, "kind": "pro"}
 
 
+def link_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """As `pro_item`, one after another the segments of chains of DEPTH; the motion latent of a first one is zero."""
+    link = draw_link(seed, aspect)
+    tensors = encoder.target(link.frames) | {"anchor": encoder(encoder.pixels([link.anchor]))}
+    before = encoder(encoder.pixels(link.before[-CONTEXT:]))[:, -1:] if link.before else tensors["anchor"] * 0
+    return tensors | {"motion": before.contiguous()}, {"caption": link.caption, "kind": "link"}
+
+
 def svi20_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """A segment of SVI 2.0 on Wan 2.2: the target, and `y`: the last frame before, then copies of the anchor."""
     joint = draw_joint(seed, aspect, overlap=1)
@@ -97,7 +105,13 @@ def svi20_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, to
     return tensors, {"caption": joint.caption, "kind": "svi20"}
 
 
-ITEMS: dict[str, Callable[..., Any]] = {"plain": plain_item, "pro": pro_item, "svi20": svi20_item, "cut": cut_item}
+ITEMS: dict[str, Callable[..., Any]] = {
+    "plain": plain_item,
+    "pro": pro_item,
+    "link": link_item,
+    "svi20": svi20_item,
+    "cut": cut_item,
+}
 
 
 def write_shards(

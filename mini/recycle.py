@@ -1,5 +1,6 @@
 """Error recycling (Stable Video Infinity, arXiv 2510.09212): the model's own errors, banked by noise level, are put
-into what it is conditioned on and into its latents, while what it is to find stays the truth."""
+into what it is conditioned on and into its latents, while what it is to find stays the truth; and what chains of the
+model's own hand over stands in the place of a clean motion latent."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 from flow import mixed
+from latents import Segments
+from samples import DEPTH
 
 BINS = 10
 KEPT = 24
@@ -45,6 +48,45 @@ class ErrorBank:
     def spread(self) -> dict[str, float]:
         """The standard deviation of what is banked, by bank."""
         return {name: float(torch.stack(list(bank)).float().std()) for name, bank in sorted(self.banks.items())}
+
+
+@dataclass
+class Chains:
+    """Chains that the model renders, a segment at a time, while its LoRA learns: what a segment really hands over after
+    several, with what is wrong where it is wrong. A banked error in another segment is seldom a subject that is gone.
+
+    `segments`: DEPTH of each chain in a row; `errors`: how far from the truth the last latent of a rendered one is."""
+
+    segments: Segments
+    errors: dict[int, torch.Tensor] = field(default_factory=dict)
+    rendered: list[int] = field(default_factory=list)
+
+    def advance(self, count: int, rng: random.Random) -> list[int]:
+        """What to render now: the next segments of the chains under way, or the first ones of others."""
+        if self.rendered and (self.rendered[0] + 1) % DEPTH:
+            self.rendered = [index + 1 for index in self.rendered]
+        else:
+            self.rendered = [DEPTH * n for n in rng.sample(range(len(self.segments) // DEPTH), count)]
+        return self.rendered
+
+    def keep(self, links: list[int], errors: torch.Tensor) -> None:
+        """What is wrong with the last latents [B, 16, 1, h, w] of segments."""
+        self.errors |= dict(zip(links, errors.cpu(), strict=True))
+
+    def able(self) -> list[int]:
+        """Segments before which one has been rendered."""
+        return [index + 1 for index in self.errors if (index + 1) % DEPTH]
+
+    def handed(
+        self, links: list[int], motion: torch.Tensor, probability: float, rng: random.Random | None
+    ) -> torch.Tensor:
+        """The motion latents [B, 16, 1, h, w] of segments as the ones before hand them over, or, with `rng`, clean but
+        for `probability`, and with half to one and a quarter of what is wrong."""
+        handed = motion.clone()
+        for row, index in enumerate(links):
+            if index % DEPTH and (rng is None or rng.random() < probability):
+                handed[row] += (rng.uniform(0.5, 1.25) if rng else 1.0) * self.errors[index - 1].to(motion.device)
+        return handed
 
 
 @dataclass(frozen=True)

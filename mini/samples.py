@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from grammar import caption, draw_close_up, draw_scene, draw_script
+from grammar import caption, draw_close_up, draw_scene, draw_script, draw_stream
 from world import SEGMENT, Scene, Script, advance, timeline
 
 KINDS = ("plain", "cut", "uncut")
@@ -75,4 +75,24 @@ def draw_joint(seed: int, aspect: float = 1.0, overlap: int = 5) -> Joint:
         before=frames[joint - SEGMENT + 1 : joint + 1],
         frames=frames[joint - overlap + 1 : joint - overlap + 1 + SEGMENT],
         caption=caption(frames[joint], sections[2][0]),
+    )
+
+
+DEPTH = 8
+"""Segments of a chain that is rendered while a LoRA learns from it."""
+
+
+def draw_link(seed: int, aspect: float = 1.0, overlap: int = 5) -> Joint:
+    """Segment `seed` % DEPTH of chain `seed` // DEPTH, whose anchor is the first frame of the chain and where nothing
+    turns to night, as the anchor shows one light. Nothing is before a first segment."""
+    chain, index = divmod(seed, DEPTH)
+    scene, scripts = draw_stream(chain, index + 1, aspect)
+    scripts = [replace(script, light="") for script in scripts]
+    frames = timeline(scene, [(s, SEGMENT - (overlap if i else 1)) for i, s in enumerate(scripts)])
+    start = index * (SEGMENT - overlap)
+    return Joint(
+        anchor=scene,
+        before=frames[max(start + overlap - SEGMENT, 0) : start + overlap] if index else [],
+        frames=frames[start : start + SEGMENT],
+        caption=caption(frames[start + overlap - 1 if index else 0], scripts[index]),
     )

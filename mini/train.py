@@ -33,8 +33,8 @@ from precision import fast_products
 from runs import Run
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 
-COUNTS = {"plain": 8960, "pro": 3072, "svi20": 512, "cut": 384}
-FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000}
+COUNTS = {"plain": 8960, "pro": 3072, "link": 640, "svi20": 512, "cut": 384}
+FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000, "link": 6_000_000}
 STEPS = {"vae": 7900, "decoder": 2500, "base": 9400, "experts": 7000}
 
 

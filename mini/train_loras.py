@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from adapters import ROLL, Trainee, distill_step, recycling_step, roll
+from adapters import ROLL, distill_step, recycling_step, roll
+from batches import Trainee
 from lora import Lora, write_lora
 from optim import Muon
 from options import Options, averaged, load_averages, load_segments
-from recycle import Recycling
+from recycle import Chains, Recycling
 from restore import Applied
 from runs import Run
 
@@ -36,15 +37,15 @@ class Plan:
 
 BOTH = ("high", "low")
 PLANS = {
-    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling()),
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500, Recycling()),
     "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 4000, official=False, beside="svi-2.0-pro"),
     "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
     "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
 }
 """What is shipped, in the order of training."""
 ABLATIONS = {
-    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000),
-    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, 6000, Recycling(), anchored=False),
+    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500),
+    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500, Recycling(), anchored=False),
 }
 """What the figures are compared with: step for step the same, without recycling, or without an anchor."""
 
@@ -56,6 +57,8 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     loras = {e: Lora(experts[e], plan.rank, seed=20 + i).to(options.device) for i, e in enumerate(plan.experts)}
     plain, special = load_segments(options, "plain"), load_segments(options, plan.segments)
     trainee = Trainee(experts, loras, learner.prompts, plain, special, plan.recycling, anchored=plan.anchored)
+    if plan.kind == "svi-2.0-pro" and plan.recycling != NONE:
+        trainee.chains = Chains(load_segments(options, "link"))
     parameters = [p for lora in loras.values() for p in lora.parameters()]
     optimizer = Muon(parameters, plan.rate)
     parts: dict[str, Any] = dict(loras)

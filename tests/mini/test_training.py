@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import Trainee, pro_cut_batch, recycling_step, roll
+from adapters import recycling_step, roll
 from autoencoder import make_vae
+from batches import COUNT, Trainee, pro_batch, pro_cut_batch
 from chain import I2V, LATENTS, PRO, SVI20, Way, conditions, held_out_streams, start_pixels
 from clips import CROP, batch
 from draw import draw
@@ -18,8 +19,9 @@ from experts import choose, levels, make_learner, training_step, weighted
 from latents import ITEMS, SETTLED, SHARD, Encoder, Segments, whole, write_shards
 from lora import Lora
 from measure import drift_of, measure
+from recycle import FINISHED, Chains, Recycling
 from runs import Run
-from samples import draw_joint, draw_sample
+from samples import DEPTH, draw_joint, draw_link, draw_sample
 from torch import nn
 
 from svid.layout import Layout
@@ -38,7 +40,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def folder(encoder, tmp_path_factory):
     path = tmp_path_factory.mktemp("latents")
-    for kind in ("plain", "pro"):
+    for kind in ("plain", "pro", "link"):
         write_shards(encoder, path, kind, SHARD, 1)
     return path
 
@@ -48,6 +50,16 @@ def test_the_target_of_pro_repeats_five_frames_of_the_segment_before():
     assert joint.frames[:5] == joint.before[-5:]
     assert len(joint.frames) == len(joint.before) == 81
     assert draw_joint(5, overlap=1).frames[0] == draw_joint(5, overlap=1).before[-1]
+
+
+@pytest.mark.parametrize("index", [0, 1, 5])
+def test_the_links_of_a_chain_are_the_segments_of_a_stream(index):
+    (stream,) = held_out_streams(1, DEPTH, 1.0, 77)
+    link = draw_link(DEPTH * 77 + index)
+    assert link.frames == stream.truth(PRO)[index]
+    assert link.before == (stream.truth(PRO)[index - 1] if index else [])
+    assert link.caption == stream.captions()[index]
+    assert link.anchor == stream.scene
 
 
 def test_a_caption_with_a_cut_is_followed_or_not():
@@ -78,8 +90,6 @@ def test_shards_are_written_once_and_read_back(encoder, folder):
 
 
 def test_experts_see_the_kinds_that_are_theirs(folder):
-    import random
-
     segments = Segments(folder, "plain")
     for expert, barred in (("high", "cut"), ("low", "uncut")):
         kinds = {segments.kinds[i] for i in choose(segments, expert, 400, random.Random(0))}
@@ -130,6 +140,64 @@ def test_a_recycling_step_banks_errors_and_trains_the_lora_alone(folder, tmp_pat
     assert all(p.grad is None for p in learner.networks["text"].parameters())
     assert roll(trainee, "svi-2.0-pro", 1, "cpu") > 0
     assert "finished" in trainee.bank.banks
+
+
+def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder, tmp_path):
+    prompts = make_learner((), tmp_path, "cpu", 0.9).prompts
+    trainee = Trainee({}, {}, prompts, Segments(folder, "plain"), Segments(folder, "pro"), Recycling(1.0, 0.0, 0.0))
+    clean, _, before, _ = pro_batch(trainee, random.Random(1))
+    trainee.bank.add(FINISHED, torch.randn(8, 16, 21, SIZE // 8, SIZE // 8))
+    z, where, condition, _ = pro_batch(trainee, random.Random(1))
+    later = condition[:, :, 1].flatten(1).any(1)
+    wrong = (condition - before)[later, :, 1]
+    assert wrong.std() > 0.1
+    for slot in range(6):
+        share = {1: 1.0, 2: 2 / 3, 3: 1 / 3}.get(slot, 0.0)
+        assert torch.allclose((z - clean)[later, :, slot], share * wrong, atol=1e-5)
+    assert torch.equal(condition[~later, :, 0], z[~later, :, 0])
+    weight = 1 + 3 * where[later]
+    assert weight[:, :, :4].min() >= 3
+    assert weight[:, :, 4:].min() == 1
+
+
+def test_a_chain_goes_on_from_what_was_rendered(folder):
+    chains, rng = Chains(Segments(folder, "link")), random.Random(0)
+    first = chains.advance(3, rng)
+    assert all(index % DEPTH == 0 for index in first)
+    assert len(set(first)) == 3
+    clean = torch.zeros(3, 16, 1, 2, 2)
+    assert torch.equal(chains.handed(first, clean, 1.0, None), clean)
+    errors = torch.randn(3, 16, 1, 2, 2)
+    chains.keep(first, errors)
+    second = chains.advance(3, rng)
+    assert second == [index + 1 for index in first] == chains.able()
+    assert torch.equal(chains.handed(second, clean, 1.0, None), errors)
+    assert torch.equal(chains.handed(second, clean, 0.0, rng), clean)
+    some = chains.handed(second, clean, 1.0, rng) / errors
+    assert 0.5 <= some.min() <= some.max() <= 1.25
+    for _ in range(DEPTH - 2):
+        chains.keep(chains.advance(3, rng), errors)
+    assert [index % DEPTH for index in chains.rendered] == [DEPTH - 1] * 3
+    assert not [index for index in chains.able() if index % DEPTH == 0]
+    assert all(index % DEPTH == 0 for index in chains.advance(3, rng))
+
+
+def test_a_batch_of_pro_has_links_once_chains_have_been_rendered(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    links = Segments(folder, "link")
+    trainee = Trainee(
+        learner.networks, {}, learner.prompts, Segments(folder, "plain"), Segments(folder, "pro"), chains=Chains(links)
+    )
+
+    def linked():
+        z = pro_batch(trainee, random.Random(1))[0]
+        return [row for row in z for link in links.tensors["z"] if torch.equal(row[:, 9], link[:, 9].float())]
+
+    assert not linked()
+    for number in range(3):
+        assert roll(trainee, "svi-2.0-pro", number, "cpu") > 0
+    assert len(trainee.chains.errors) == 3 * COUNT
+    assert linked()
 
 
 def test_cuts_beside_pro_have_an_anchor_and_often_a_motion_latent(folder, tmp_path):
