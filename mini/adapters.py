@@ -56,7 +56,7 @@ def roll(trainee: Trainee, kind: str, number: int, device: str) -> float:
         tensors, captions = trainee.chains.segments.batch(links)
         z, condition = tensors["z"], torch.zeros_like(tensors["z"])
         condition[:, :, :1] = tensors["anchor"] if trainee.anchored else 0.0
-        condition[:, :, 1:2] = trainee.chains.handed(links, tensors["motion"], 1.0, None)
+        condition[:, :, 1:2] = trainee.chains.handed(links, tensors["motion"], [1.0] * COUNT)
     unsaid = trainee.text([NEGATIVE_ZH] * len(z))
     made = sample(trainee.experts, torch.randn_like(z), condition, trainee.text(captions), steps=8, unsaid=unsaid)
     trainee.bank.add(FINISHED, made - z)

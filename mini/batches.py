@@ -1,6 +1,7 @@
 """What the LoRAs learn from, a batch at a time: latents, what they are conditioned on, captions.
 
-What the model itself got wrong is in the conditions already (`recycle`)."""
+What the model itself got wrong is in the conditions already (`recycle`).
+"""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict
 
 
 def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame."""
+    """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame. What is
+    wrong with a motion latent fades out of the target by FADE."""
     firsts = sum(rng.random() < FIRST for _ in range(COUNT))
     able = trainee.chains.able() if trainee.chains else []
     share = LINKED if len(able) >= COUNT else 0.0
@@ -76,7 +78,9 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     motion = worn(later["motion"], -1, trainee.bank, trainee.recycling.motion, rng)
     if trainee.chains and links:
         linked, words = trainee.chains.segments.batch(links)
-        handed = trainee.chains.handed(links, linked["motion"], trainee.recycling.motion, rng)
+        wrong = trainee.recycling.motion
+        shares = [rng.uniform(0.5, 1.25) if rng.random() < wrong else 0.0 for _ in links]
+        handed = trainee.chains.handed(links, linked["motion"], shares)
         later = {name: torch.cat([later[name], linked[name]]) for name in later}
         motion, captions = torch.cat([motion, handed]), captions + words
     anchor = worn(later["anchor"], 0, trainee.bank, trainee.recycling.anchor, rng)

@@ -37,8 +37,12 @@ def load_vae(options: Options) -> Any:
 
 
 def load_segments(options: Options, kind: str) -> Segments:
-    """All segments of a kind that are there."""
-    return Segments(options.out / "latents", kind, options.device)
+    """All segments of a kind that are there; ValueError where none is."""
+    folder = options.out / "latents"
+    segments = Segments(folder, kind, options.device)
+    if not len(segments):
+        raise ValueError(f"{folder}: expected {kind}-*.safetensors, found none; run `train.py latents --kinds {kind}`")
+    return segments
 
 
 def load_averages(options: Options, stage: str, names: dict[str, str]) -> dict[str, Average]:

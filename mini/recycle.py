@@ -77,15 +77,13 @@ class Chains:
         """Segments before which one has been rendered."""
         return [index + 1 for index in self.errors if (index + 1) % DEPTH]
 
-    def handed(
-        self, links: list[int], motion: torch.Tensor, probability: float, rng: random.Random | None
-    ) -> torch.Tensor:
-        """The motion latents [B, 16, 1, h, w] of segments as the ones before hand them over, or, with `rng`, clean but
-        for `probability`, and with half to one and a quarter of what is wrong."""
+    def handed(self, links: list[int], motion: torch.Tensor, shares: list[float]) -> torch.Tensor:
+        """The motion latents [B, 16, 1, h, w] of segments with a share of what is wrong with what the ones before hand
+        over: 1 as a chain really goes on, 0 clean. Nothing is before a first segment."""
         handed = motion.clone()
-        for row, index in enumerate(links):
-            if index % DEPTH and (rng is None or rng.random() < probability):
-                handed[row] += (rng.uniform(0.5, 1.25) if rng else 1.0) * self.errors[index - 1].to(motion.device)
+        for row, (index, share) in enumerate(zip(links, shares, strict=True)):
+            if index % DEPTH:
+                handed[row] += share * self.errors[index - 1].to(motion.device)
         return handed
 
 

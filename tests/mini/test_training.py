@@ -19,6 +19,7 @@ from experts import choose, levels, make_learner, training_step, weighted
 from latents import ITEMS, SETTLED, SHARD, Encoder, Segments, whole, write_shards
 from lora import Lora
 from measure import drift_of, measure
+from options import Options, load_segments
 from recycle import FINISHED, Chains, Recycling
 from runs import Run
 from samples import DEPTH, draw_joint, draw_link, draw_sample
@@ -166,15 +167,14 @@ def test_a_chain_goes_on_from_what_was_rendered(folder):
     assert all(index % DEPTH == 0 for index in first)
     assert len(set(first)) == 3
     clean = torch.zeros(3, 16, 1, 2, 2)
-    assert torch.equal(chains.handed(first, clean, 1.0, None), clean)
+    assert torch.equal(chains.handed(first, clean, [1.0] * 3), clean)
     errors = torch.randn(3, 16, 1, 2, 2)
     chains.keep(first, errors)
     second = chains.advance(3, rng)
     assert second == [index + 1 for index in first] == chains.able()
-    assert torch.equal(chains.handed(second, clean, 1.0, None), errors)
-    assert torch.equal(chains.handed(second, clean, 0.0, rng), clean)
-    some = chains.handed(second, clean, 1.0, rng) / errors
-    assert 0.5 <= some.min() <= some.max() <= 1.25
+    assert torch.equal(
+        chains.handed(second, clean, [1.0, 0.0, 0.5]), errors * torch.tensor([1, 0, 0.5]).view(3, 1, 1, 1, 1)
+    )
     for _ in range(DEPTH - 2):
         chains.keep(chains.advance(3, rng), errors)
     assert [index % DEPTH for index in chains.rendered] == [DEPTH - 1] * 3
@@ -198,6 +198,11 @@ def test_a_batch_of_pro_has_links_once_chains_have_been_rendered(folder, tmp_pat
         assert roll(trainee, "svi-2.0-pro", number, "cpu") > 0
     assert len(trainee.chains.errors) == 3 * COUNT
     assert linked()
+
+
+def test_segments_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"latents: expected link-\*\.safetensors, found none"):
+        load_segments(Options(tmp_path, "cpu", None, None, 8), "link")
 
 
 def test_cuts_beside_pro_have_an_anchor_and_often_a_motion_latent(folder, tmp_path):
