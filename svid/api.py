@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from svid.layout import Layout as Layout
+from svid.layout import clip_length
 
 if TYPE_CHECKING:
     import torch
@@ -50,16 +51,16 @@ class Recipe(BaseModel):
     variant: str = Field(description="which conditioning plugin serves it")
     title: str = Field(description="one line for people")
     source: str = Field(description="where the numbers come from")
-    frames: int = 81
-    width: int = 832
-    height: int = 480
+    frames: Annotated[int, Field(ge=5), AfterValidator(clip_length)] = 81
+    width: int = Field(832, ge=16, multiple_of=16)
+    height: int = Field(480, ge=16, multiple_of=16)
     max_width: int | None = Field(None, description="take the size of the start picture, scaled down to this width")
-    fps: float = 16.0
-    steps: int = 50
+    fps: float = Field(16.0, ge=1, le=240)
+    steps: int = Field(50, ge=1)
     sampler: str = "euler"
-    shift: float = 5.0
+    shift: float = Field(5.0, gt=0)
     guidance: Guidance = Guidance(high=5.0, low=5.0)
-    boundary: float = Field(0.9, description="sigma below which the low-noise expert takes over")
+    boundary: float = Field(0.9, ge=0, le=1, description="sigma below which the low-noise expert takes over")
     base: Base = Field("wan2.2-i2v", description="which model the recipe is for")
     layout: Layout = Field(Layout(), description="how the conditioning is laid out")
     distilled: bool = Field(

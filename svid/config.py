@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from svid.errors import ConfigError, Problem
+from svid.errors import ConfigError, LoraError, Problem
 from svid.manifest.tables import ForBoth
 from svid.memory import AUTO, PLANS
 
@@ -110,6 +111,19 @@ class Config(_Table):
         own = self.models[model].loras if model in self.models else {}
         return own.get(name) or self.loras.get(name)
 
+    def lora_files(self, model: str, name: str, experts: Iterable[str], home: Path) -> dict[str, Path]:
+        """The files of the LoRA that a job on `model` means by `name`, for as many of `experts` as its entry names one.
+        Raises LoraError where the entry is gone, or a file is not there."""
+        table = self.lora(model, name)
+        if table is None:
+            raise LoraError(Problem("svid.toml", f"loras.{name}", "the entry is gone"))
+        named = {expert: table.file(expert) for expert in experts}
+        files = {expert: weights_path(written, home) for expert, written in named.items() if written is not None}
+        gone = dict.fromkeys(file for file in files.values() if not file.is_file())
+        if gone:
+            raise LoraError([Problem("svid.toml", f"loras.{name}", f"there is no file {file}") for file in gone])
+        return files
+
     def lora_names(self, model: str | None = None) -> set[str]:
         """Every LoRA that a job on `model` (or on any model) may name."""
         chosen = [table for name, table in self.models.items() if model in (None, name)]
@@ -143,7 +157,10 @@ def _problem(file: str, detail: Any) -> Problem:
     if detail["type"] != "extra_forbidden":
         return Problem(file, place, f"{detail['msg']}, found {detail['input']!r}")
     near = difflib.get_close_matches(str(detail["loc"][-1]), _keys_beside(detail["loc"]), n=1)
-    return Problem(file, place, "unknown key", f"did you mean {near[0]!r}?" if near else "")
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    if not near and isinstance(detail["input"], dict) and detail["loc"][0] in ("models", "loras"):
+        hint = 'a name with a dot in it stands in quotes, as in [loras."svi-2.0-pro"]'
+    return Problem(file, place, "unknown key", hint)
 
 
 def _keys_beside(loc: tuple[Any, ...]) -> list[str]:

@@ -16,6 +16,14 @@ TAIL_FRAMES = 9
 variants give up to five; nine are the overlap of two motion latents."""
 
 
+def clip_length(frames: int) -> int:
+    """`frames` as it is. Raises ValueError for a number that Wan's VAE has no latents for: 4m + 1 have m + 1."""
+    if frames % 4 != 1:
+        below = max(5, (frames - 1) // 4 * 4 + 1)
+        raise ValueError(f"expected 4m + 1 frames, such as {below} or {below + 4}")
+    return frames
+
+
 class Layout(BaseModel):
     """The layout of y, the 20 channels beside the noise. A recipe has one, `[conditioning]` of a manifest changes it.
 

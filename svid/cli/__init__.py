@@ -124,6 +124,8 @@ class Cli(click.Group):
             load_for_cli(home).commands(group)
         except SvidError as error:  # `svid --help` and `svid plugins` must work, most of all with a broken plugin
             click.echo(f"svid: {error}", err=True)
+        for name in group.commands.keys() & COMMANDS.keys():
+            click.echo(f"svid: a plugin's command {name!r} is left out: svid has one of that name", err=True)
         return dict(group.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -150,7 +152,7 @@ class Cli(click.Group):
 @click.version_option(svid.__version__)
 @click.pass_context
 def main(ctx: click.Context, home: Path | None, *, debug: bool) -> None:
-    """Long video from Wan image-to-video models that never drifts, never loses a segment, and can be continued by its
+    """Long video from Wan image-to-video models: SVI LoRAs against drift, no segment lost, every video continued by its
     ID."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path is printed with the bytes that it has, in every locale
         sys.stdout.reconfigure(errors="surrogateescape")

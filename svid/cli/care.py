@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import click
 
+from svid.api import Finding
 from svid.cli import home_of
+from svid.cli.models import rows_of
 from svid.cli.open import plugins_of, store_of
 from svid.config import weights_path
 from svid.home import Home
+from svid.manifest.words import near
 from svid.store.blobs import Blobs
 
 
@@ -54,11 +59,29 @@ def _verify_quickly(home: Home, *, as_json: bool) -> int:
     return 1 if found.problems else 0
 
 
+def _lora_findings(home: Home) -> Iterator[Finding]:
+    """The files of LoRAs that svid.toml names, as far as they are missing."""
+    for row in rows_of(home):
+        if row["kind"] == "lora" and not row["found"]:
+            of = f" of model {row['model']}" if row["model"] else ""
+            yield Finding("error", f"LoRA {row['name']}{of}: there is no file {row['path']}")
+
+
+def _named_findings(home: Home, recipes: Collection[str]) -> Iterator[Finding]:
+    """What svid.toml names and this home does not have."""
+    for kind, known in (("recipe", recipes), ("model", home.config.models)):
+        name = getattr(home.config.defaults, kind)
+        if name not in known:
+            yield Finding("error", f"svid.toml: defaults.{kind}: there is no {kind} {name!r}", near(name, known))
+    for root in home.config.media.roots:
+        if not (home.root / Path(root).expanduser()).is_dir():
+            yield Finding("warning", f"svid.toml: media.roots: there is no folder {root}")
+
+
 @click.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """What is in force in this home, and what is amiss."""
-    from svid.api import Finding
     from svid.daemon.health import storage_findings
     from svid.errors import SvidError
     from svid.render.env import choose_device, choose_dtype
@@ -66,9 +89,13 @@ def doctor(ctx: click.Context) -> None:
 
     home = home_of(ctx)
     plugins = plugins_of(home)
-    device, why = choose_device(home.config.render.device)
-    dtype, why_dtype = choose_dtype(home.config.render.dtype, device)
-    findings = [Finding("ok", f"device {device} ({why})"), Finding("ok", f"dtype {dtype} ({why_dtype})")]
+    findings = []
+    try:
+        device, why = choose_device(home.config.render.device)
+        dtype, why_dtype = choose_dtype(home.config.render.dtype, device)
+        findings += [Finding("ok", f"device {device} ({why})"), Finding("ok", f"dtype {dtype} ({why_dtype})")]
+    except SvidError as error:
+        findings += [Finding("error", str(problem)) for problem in error.problems]
     try:
         store = store_of(home)
         findings += [Finding("ok", f"database {home.database}"), *storage_findings(home, store)]
@@ -81,7 +108,7 @@ def doctor(ctx: click.Context) -> None:
             findings.append(Finding("ok", f"model {name}: {summary.nbytes / 2**20:.0f} MiB of weights"))
         except SvidError as error:
             findings += [Finding("error", f"model {name}: {problem}") for problem in error.problems]
-    findings += plugins.findings()
+    findings += [*_lora_findings(home), *_named_findings(home, plugins.recipes()), *plugins.findings()]
     for finding in findings:
         hint = f" ({finding.hint})" if finding.hint else ""
         click.echo(f"{finding.level:8}{finding.message}{hint}")

@@ -16,6 +16,7 @@ from svid.cli import home_of
 from svid.cli.open import store_of
 from svid.errors import StoreError
 from svid.home import Home
+from svid.inbox.claim import shown_name
 from svid.store.forest import forest
 from svid.store.homes import roots
 from svid.store.lineage import counts
@@ -71,13 +72,21 @@ def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
     console.print(", ".join(f"{number} {what}" for what, number in found["counts"].items()), markup=False)
     if found["other_homes"]:
         console.print(f"the database is also that of {', '.join(found['other_homes'])}", markup=False)
-    if scanner.strangers:
-        console.print(f"in the inbox, but no manifests: {', '.join(scanner.strangers)}", markup=False)
+    if inbox["manifests"]:
+        console.print(f"in the inbox: {_few(inbox['manifests'])}", markup=False)
+    if inbox["not_manifests"]:
+        console.print(f"in the inbox, but no manifests: {_few(inbox['not_manifests'])}", markup=False)
     table = Table("job", "state", "video", "file", "progress", box=None)
     for job in found["jobs"]:
         progress = f"waits for {found['waits'][job['id']]}" if job["id"] in found["waits"] else _progress(job)
         table.add_row(job["id"], job["state"], job["video"], escape(job["file"]), escape(progress))
     console.print(table)
+
+
+def _few(names: list[str], count: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(shown_name(name) for name in names[:count]) + more
 
 
 def _stored(session: Session, home: Home, ended: int) -> dict[str, Any]:

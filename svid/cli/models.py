@@ -13,6 +13,7 @@ import click
 from svid.cli import home_of
 from svid.config import LoraTable, weights_path
 from svid.errors import Problem, WeightsError
+from svid.home import Home
 from svid.wan.headers import TensorInfo, read_header
 from svid.wan.lora.describe import describe_lora, expert_hint, is_lora, ranges
 from svid.wan.lora.keys import is_image_branch
@@ -30,19 +31,24 @@ def models(ctx: click.Context, *, as_json: bool) -> None:
     """List the models and LoRAs that svid.toml names, and whether their files are there."""
     if ctx.invoked_subcommand is not None:
         return
-    home = home_of(ctx)
-    rows = [_row("model", name, table.path, home.root) for name, table in home.config.models.items()]
-    for name, lora in home.config.loras.items():
-        rows += _lora_rows(name, lora, home.root)
-    for model, table in home.config.models.items():
-        for name, lora in table.loras.items():
-            rows += _lora_rows(name, lora, home.root, model)
+    rows = rows_of(home_of(ctx))
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for row in rows:
         who = " ".join(filter(None, (row["kind"], row["name"], row["expert"], row["model"] and f"({row['model']})")))
         click.echo(f"{'ok' if row['found'] else 'missing':8}{who}: {row['path']}")
+
+
+def rows_of(home: Home) -> list[dict[str, Any]]:
+    """The models and LoRAs that svid.toml names, a row for each file, and whether it is there."""
+    rows = [_row("model", name, table.path, home.root) for name, table in home.config.models.items()]
+    for name, lora in home.config.loras.items():
+        rows += _lora_rows(name, lora, home.root)
+    for model, table in home.config.models.items():
+        for name, lora in table.loras.items():
+            rows += _lora_rows(name, lora, home.root, model)
+    return rows
 
 
 @models.command()

@@ -73,7 +73,7 @@ class Desk:
         self.options = plugins.option_models()
         config = home.config
         self.pictures = PictureStore(Blobs(home.blobs, home.tmp), store, config.media.max_pixels)
-        self.roots = [home.root / root for root in config.media.roots]
+        self.roots = [home.root / Path(root).expanduser() for root in config.media.roots]
         self.known = known_names(home, self.recipes)
 
     def understand(self, data: bytes, name: str, folder: Path) -> Request:
@@ -134,10 +134,14 @@ class Desk:
         name: str,
     ) -> Plan:
         config = self.home.config
-        self._check_model(*chosen(manifest, config, below.parent.settings if below else None))
+        parent = below.parent.settings if below else None
+        self._check_model(*chosen(manifest, config, self.recipes, parent, name))
         if below is not None:
-            return below.plan(manifest, config, self.recipes, pictures, name)
-        return build_plan(manifest, config, self.recipes, pictures, None, name, clip)
+            plan = below.plan(manifest, config, self.recipes, pictures, name)
+        else:
+            plan = build_plan(manifest, config, self.recipes, pictures, None, name, clip)
+        self._check_loras(plan)
+        return plan
 
     def _check_model(self, recipe: str, model: str) -> None:
         from svid.wan.folder import check_base, read_summary
@@ -145,6 +149,16 @@ class Desk:
         path = weights_path(self.home.config.models[model].path, self.home.root)
         read_summary(path)
         check_base(path, self.recipes[recipe])
+
+    def _check_loras(self, plan: Plan) -> None:
+        """Raise LoraError for what a segment needs and svid.toml names, but is not there."""
+        needed = set()
+        for one in plan.segments:
+            experts = self.recipes[one.settings.recipe].experts
+            needed |= {(one.settings.model, lora.name, experts) for lora in one.loras}
+            needed |= {(one.settings.model, one.cut.lora, ("high",))} if one.cut else set()
+        for model, name, experts in sorted(needed):
+            self.home.config.lora_files(model, name, experts, self.home.root)
 
 
 def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:

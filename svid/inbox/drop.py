@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
 
 from svid.home import Home
+from svid.inbox.scan import is_temporary
 from svid.store.files import sync_file, sync_folder
+
+STEM_BYTES = 200
+"""Of the 255 that a name may have, with room for a number and a suffix."""
 
 
 def drop(home: Home, stem: str, data: bytes, suffix: str) -> Path:
-    """Put a manifest into the inbox, whole at once; never over another one."""
-    part = home.inbox / f".{stem}.{secrets.token_hex(4)}.part"
+    """Put a manifest into the inbox, whole at once; never over another one. Under a name that is looked at: a stem that
+    marks a file as temporary, or that is too long, is changed."""
+    if is_temporary(f"{stem}{suffix}"):
+        stem = re.sub(r"[^\w-]", "-", stem).strip("-") or "manifest"
+    while len(os.fsencode(stem)) > STEM_BYTES:
+        stem = stem[:-1]
+    part = home.inbox / f".{secrets.token_hex(8)}.part"
     try:
         part.write_bytes(data)
         sync_file(part)

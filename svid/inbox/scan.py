@@ -34,6 +34,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """They lie beside the manifests that name them, so nothing is said of them."""
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is passed over."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in TEMPORARY)
+
+
 @dataclass
 class _Seen:
     signature: tuple[int, ...]
@@ -64,7 +69,7 @@ class Scanner:
             log.warning("can't look into %s: %s", self.inbox, error.strerror)
             return []
         for entry in found:
-            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in TEMPORARY):
+            if is_temporary(entry.name):
                 continue
             suffix = Path(entry.name).suffix.lower()
             if suffix not in SUFFIXES or entry.is_dir(follow_symlinks=False):

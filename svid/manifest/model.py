@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from svid.layout import clip_length
 from svid.manifest.across import across
 from svid.manifest.tables import (
     MAX_FRAMES,
@@ -29,13 +30,6 @@ from svid.manifest.tables import (
     Side,
     Table,
 )
-
-
-def _clip_length(frames: int) -> int:
-    if frames % 4 != 1:
-        below = max(5, (frames - 1) // 4 * 4 + 1)
-        raise ValueError(f"expected 4m + 1 frames, such as {below} or {below + 4}")
-    return frames
 
 
 def _video_at(text: str) -> str:
@@ -87,7 +81,7 @@ class Manifest(Table):
     max_width: Side | None = Field(
         None, description="take the size of the start picture, scaled down to this width; instead of width and height"
     )
-    frames: Annotated[int, Field(ge=5, le=MAX_FRAMES), AfterValidator(_clip_length)] | None = Field(
+    frames: Annotated[int, Field(ge=5, le=MAX_FRAMES), AfterValidator(clip_length)] | None = Field(
         None, description="frames per segment, 4m + 1"
     )
     fps: float | None = Field(None, ge=1, le=240, description="frames per second of the video file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,7 +102,10 @@ def _misplaced(loc: tuple[str | int, ...]) -> str:
     here = _TABLES.get(table)
     if here is None:
         return ""
-    if key not in here.model_fields:
+    # What is at the top was not put there by a [table] before it, so a key that is nearly one of the top is meant.
+    if key not in here.model_fields and not (
+        table == () and difflib.get_close_matches(key[:200], here.model_fields, 1, 0.85)
+    ):
         for other, model in _TABLES.items():
             if key in model.model_fields and other == ():
                 return f"{key} belongs at the top, above the first [table]"

@@ -33,6 +33,9 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 
+DIGITS = "integer string conversion"
+"""What Python says of a number of more than 4,300 digits (CPython issue 95778)."""
+
 
 def parse(data: bytes, suffix: str, shown: str) -> dict[str, Any]:
     """The data of a manifest: `suffix` is ".toml" or ".json", `shown` the file's name in errors.
@@ -75,6 +78,8 @@ def _toml(text: str) -> dict[str, Any]:
         raise _SyntaxFault("", "is nested too deeply") from error
     except ValueError as error:
         # TOMLDecodeError, and the plain ValueError of an int with thousands of digits or of 30 February
+        if DIGITS in str(error):
+            raise _endless_number(text) from error
         message, _, where = str(error).partition(" (at ")
         hint = "text needs quotes; true and false don't" if message == "Invalid value" else ""
         raise _SyntaxFault(where.removesuffix(")"), f"is not valid TOML: {message}", hint) from error
@@ -108,12 +113,21 @@ def _json(text: str, suffix: str) -> dict[str, Any]:
         where = f"line {error.lineno}, column {error.colno}"
         raise _SyntaxFault(where, f"is not valid JSON: {error.msg}") from error
     except ValueError as error:
-        raise _SyntaxFault("", f"is not valid JSON: {error}") from error
+        raise (
+            _endless_number(text) if DIGITS in str(error) else _SyntaxFault("", f"is not valid JSON: {error}")
+        ) from error
     if not isinstance(found, dict):
         raise _SyntaxFault("", f"expected an object, found {shorten(found)}", "{ ... } around it all")
     # editors find the schema of a JSON file by this key
     found.pop("$schema", None)
     return found
+
+
+def _endless_number(text: str) -> _SyntaxFault:
+    """What is wrong with a text that has a number of more digits than Python reads."""
+    found = re.search(r"[0-9_]{4301,}", text)
+    where = f"line {text.count(chr(10), 0, found.start()) + 1}" if found else ""
+    return _SyntaxFault(where, "expected a number of at most 63 bits, found one of thousands of digits")
 
 
 class _Object(dict[str, Any]):

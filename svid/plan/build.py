@@ -69,7 +69,7 @@ def build_plan(
     Raises ManifestError with everything in it that does not fit this home or the video it extends.
     """
     before = parent.settings if parent else None
-    settings = resolve(manifest, config, recipes, pictures, before, clip)
+    settings = resolve(manifest, config, recipes, pictures, before, file, clip)
     recipe = recipes[settings.recipe]
     wanted = count(manifest, recipe.prompt_repeat)
     problems = misfits(manifest, settings, config, parent, recipe, clip, pictures, file, wanted)

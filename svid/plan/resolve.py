@@ -8,16 +8,32 @@ from typing import Any
 
 from svid.api import Recipe
 from svid.config import Config, ModelTable
+from svid.errors import Problem
 from svid.layout import Layout
 from svid.manifest.model import Manifest
+from svid.manifest.words import near, refuse
 from svid.plan.settings import ClipRef, LoraStrength, PictureRef, SamplingSettings, Settings, TailRef
 
 
-def chosen(manifest: Manifest, config: Config, parent: Settings | None) -> tuple[str, str]:
-    """The names of the recipe and of the model: the manifest's, else those of the video it extends, else
-    svid.toml's."""
+def chosen(
+    manifest: Manifest, config: Config, recipes: Mapping[str, Recipe], parent: Settings | None, file: str
+) -> tuple[str, str]:
+    """The names of the recipe and of the model: the manifest's, else those of the video it extends, else svid.toml's.
+
+    Raises ManifestError for what this home does not have, and says who named it."""
     base = parent or config.defaults
-    return manifest.recipe or base.recipe, manifest.model or base.model
+    names: list[str] = []
+    problems: list[Problem] = []
+    for kind, known in (("recipe", recipes), ("model", config.models)):
+        own, name = getattr(manifest, kind), getattr(manifest, kind) or getattr(base, kind)
+        names.append(name)
+        if name in known:
+            continue
+        at = ("svid.toml", f"defaults.{kind}") if own is None and parent is None else (file, kind)
+        of = " as in the video that is gone on with" if own is None and parent is not None else ""
+        problems.append(Problem(*at, f"expected a {kind} of this home, found {name!r}{of}", near(name, known)))
+    refuse(problems)
+    return names[0], names[1]
 
 
 def resolve(
@@ -26,10 +42,12 @@ def resolve(
     recipes: Mapping[str, Recipe],
     pictures: Mapping[str, PictureRef],
     parent: Settings | None,
+    file: str,
     clip: ClipRef | None = None,
 ) -> Settings:
-    """What holds at the first new segment: the manifest, over the video it extends, over svid.toml, over the recipe."""
-    base, (name, model) = parent, chosen(manifest, config, parent)
+    """What holds at the first new segment: the manifest, over the video it extends, over svid.toml, over the recipe.
+    Raises ManifestError for a recipe or a model that this home does not have."""
+    base, (name, model) = parent, chosen(manifest, config, recipes, parent, file)
     recipe = recipes[name]
     values = _from_recipe(recipe, config, model)
     values |= _size(manifest, recipe, config.models.get(model), pictures.get("image") or clip)

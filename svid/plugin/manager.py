@@ -105,17 +105,20 @@ class Plugins:
             raise PluginError(problems)
 
     def require(self, stages: Sequence[str]) -> None:
-        """Raise PluginError for a name in svid.toml's list of stages that is none, and for a stage that no plugin
-        serves. Names stand with or without `svid_`."""
+        """Raise PluginError for a name in svid.toml's list of stages that is none, for a stage that no plugin serves,
+        and where one is missing or not in its turn."""
         known = [stage.removeprefix(_PREFIX) for stage in STAGES]
         problems = []
         for index, written in enumerate(stages):
-            where, stage = f"chain.stages[{index}]", _PREFIX + written.removeprefix(_PREFIX)
-            if stage not in STAGES:
+            where = f"chain.stages[{index}]"
+            if written not in known:
                 problems.append(Problem("svid.toml", where, f"there is no stage {written!r}", near(written, known)))
-            elif not self.answering(stage):
+            elif not self.answering(_PREFIX + written):
                 hint = f"plugins: {', '.join(self._loaded) or 'none'}"
                 problems.append(Problem("svid.toml", where, f"no plugin serves the stage {written!r}", hint))
+        if not problems and list(stages) != known:
+            message = f"expected {', '.join(known)}, each once and in this order, found {', '.join(stages) or 'none'}"
+            problems.append(Problem("svid.toml", "chain.stages", message))
         if problems:
             raise PluginError(problems)
 
@@ -193,7 +196,7 @@ class Plugins:
         for plugin in self._loaded.values():
             if "svid_check" in plugin.info.hooks:
                 try:
-                    found += self._alone(plugin, "svid_check") or ()
+                    found += offers.findings(plugin.info, self._alone(plugin, "svid_check"))
                 except (Exception, SystemExit) as error:  # a doctor that dies of a patient helps nobody
                     found.append(Finding("error", f"plugin {plugin.info.name}: svid_check raised {said(error)}"))
         return found

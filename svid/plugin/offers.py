@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from svid.api import Recipe
+from svid.api import Finding, Recipe
 from svid.canonical import canonical
 from svid.errors import PluginError, Problem, StageError, SvidError
+from svid.manifest.words import near
 from svid.plugin.info import PluginInfo
+from svid.wan.samplers import SAMPLERS
 
 RESERVED = ("cache_version", "options")
 """Keys of an ask that svid fills in."""
@@ -27,6 +29,9 @@ def recipes(offered: Iterable[tuple[PluginInfo, Any]]) -> dict[str, Recipe]:
             if not isinstance(recipe, Recipe):
                 message = f"svid_recipes: expected a list of svid.api.Recipe, found a {type(recipe).__name__}"
                 problems.append(Problem(info.location, "", message))
+            elif recipe.sampler not in SAMPLERS:
+                message = f"recipe {recipe.name!r}: sampler: expected one of svid's, found {recipe.sampler!r}"
+                problems.append(Problem(info.location, "svid_recipes", message, near(recipe.sampler, SAMPLERS)))
             elif recipe.name in found:
                 message = f"recipe {recipe.name!r} is in {origin[recipe.name].location} too"
                 problems.append(Problem(info.location, "svid_recipes", message, "a recipe's name must be its own"))
@@ -58,6 +63,20 @@ def option_models(offered: Iterable[tuple[PluginInfo, Any]]) -> dict[str, type[B
         found[info.name] = model
     if problems:
         raise PluginError(problems)
+    return found
+
+
+def findings(info: PluginInfo, answer: Any) -> list[Finding]:
+    """What a plugin tells the doctor; what is no finding is one."""
+    found: list[Finding] = []
+    for one in answer if isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]:
+        if isinstance(one, Finding):
+            found.append(one)
+        elif one is not None:
+            message = (
+                f"plugin {info.name}: svid_check: expected a list of svid.api.Finding, found a {type(one).__name__}"
+            )
+            found.append(Finding("error", message))
     return found
 
 

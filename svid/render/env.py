@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import svid
+from svid.errors import ConfigError, Problem
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "av")
 
@@ -28,10 +29,17 @@ BITS_VARIABLES = (
 
 
 def choose_device(written: str) -> tuple[str, str]:
-    """The device for `[render] device`, and the reason."""
+    """The device for `[render] device`, and the reason. Raises ConfigError where torch finds no such device."""
     import torch
 
     if written != "auto":
+        count = torch.cuda.device_count()
+        if written.startswith("cuda") and int(written.partition(":")[2] or 0) >= count:
+            message = f"expected a device that torch finds, found {written!r}; it finds {count} CUDA devices"
+            hint = (
+                "auto takes a GPU where there is one; `python -m torch.utils.collect_env` says what torch was built for"
+            )
+            raise ConfigError(Problem("svid.toml", "render.device", message, hint))
         return written, "svid.toml says so"
     if torch.cuda.is_available():
         return "cuda", f"auto: {torch.cuda.get_device_name()} is here"

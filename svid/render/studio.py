@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from svid.api import Cut, Encoding, Expert, Footage, Job, Lora, ModelSource, Picture, Recipe, Sampling, Segment, TailOf
 from svid.canonical import digest
 from svid.config import weights_path
-from svid.errors import LoraError, Problem, WeightsError
+from svid.errors import NoStage, Problem, WeightsError
 from svid.home import Home
 from svid.layout import seams
 from svid.manifest.read import build_options
@@ -92,7 +92,9 @@ class Studio:
 
     def job(self, id_: str, name: str, video: str, settings: Settings) -> Job:
         """The job as stages see it, under these settings."""
-        recipe = self.recipes[settings.recipe]
+        recipe = self.recipes.get(settings.recipe)
+        if recipe is None:
+            raise NoStage(Problem("plugins", settings.recipe, "no plugin brings this recipe any more"))
         return Job(
             id=id_,
             name=name,
@@ -111,6 +113,8 @@ class Studio:
     def _source(self, name: str, recipe: Recipe) -> ModelSource:
         from svid.wan.folder import check_base, weights_files
 
+        if name not in self.config.models:
+            raise WeightsError(Problem("svid.toml", f"models.{name}", "the entry is gone"))
         path = weights_path(self.config.models[name].path, self.home.root)
         files = weights_files(path)
         check_base(path, recipe)  # an extension of what was in the queue is planned here first
@@ -183,17 +187,8 @@ class Studio:
         strength: Mapping[Expert, float],
         steps: tuple[int, int] | None = None,
     ) -> Lora:
-        table = self.config.lora(settings.model, name)
-        if table is None:
-            raise LoraError(Problem("svid.toml", f"loras.{name}", "the entry is gone"))
-        files: dict[Expert, Path] = {}
-        for expert in strength:
-            written = table.file(expert)
-            if written is not None:
-                files[expert] = weights_path(written, self.home.root)
-        for file in files.values():
-            if not file.is_file():
-                raise LoraError(Problem("svid.toml", f"loras.{name}", f"there is no file {file}"))
+        found = self.config.lora_files(settings.model, name, strength, self.home.root)
+        files: dict[Expert, Path] = {expert: found[expert] for expert in strength if expert in found}
         digests = {expert: self.file_digest(file) for expert, file in files.items()}
         return Lora(name, files, digests, {expert: strength[expert] for expert in files}, steps)
 

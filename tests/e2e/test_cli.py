@@ -11,6 +11,7 @@ import pytest
 from svid.home import Home
 from svid.store.files import sha256_of
 from svid.workbench import Workbench
+from tests.conftest import quick_home
 from tests.e2e.tools import data, run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -55,7 +56,75 @@ def test_a_mistake_in_svid_toml_is_named_with_what_was_meant(tmp_path: Path) -> 
     assert said == "svid: svid.toml: daemon.pol: unknown key (did you mean 'poll'?)\n"
 
 
+def test_a_name_with_a_dot_needs_quotes(tmp_path: Path) -> None:
+    (tmp_path / "svid.toml").write_text('[loras.svi-2.0-pro]\npath = "a"\n[models.m]\npath = "b"\n[models.m.lora.a]\n')
+    said = run(Home(tmp_path), "recipes", code=2).stderr
+    assert (
+        'loras.svi-2.0-pro: unknown key (a name with a dot in it stands in quotes, as in [loras."svi-2.0-pro"])' in said
+    )
+    assert "models.m.lora: unknown key (did you mean 'loras'?)" in said
+
+
 # Making work
+
+
+def configured(home: Home, was: str, now: str) -> Home:
+    """The home with something else in its svid.toml."""
+    file = home.root / "svid.toml"
+    text = file.read_text()
+    assert was in text
+    file.write_text(text.replace(was, now))
+    return Home(home.root)
+
+
+@pytest.mark.parametrize("verb", ["check", "submit"])
+def test_a_default_that_is_not_there_is_named(tmp_path: Path, good: Path, verb: str) -> None:
+    home = configured(quick_home(tmp_path / "home"), 'model = "wan22-mini"', 'model = "wan22-mino"')
+    said = run(home, verb, str(good), code=3).stderr
+    assert said.startswith(
+        "svid: svid.toml: defaults.model: expected a model of this home, found 'wan22-mino' (did you"
+    )
+    assert "svid.toml: defaults.model: there is no model 'wan22-mino'" in run(home, "doctor", code=1).stdout
+
+
+def test_a_lora_whose_file_is_not_there_is_named_before_anything_is_rendered(tmp_path: Path, good: Path) -> None:
+    home = quick_home(tmp_path / "home")
+    with (home.root / "svid.toml").open("a") as file:
+        file.write('[loras.gone]\nhigh = "nowhere/a.safetensors"\n')
+    good.write_text(f"{good.read_text()}[[loras]]\nname = 'gone'\n")
+    where = f"there is no file {home.root}/nowhere/a.safetensors"
+    assert run(Home(home.root), "check", str(good), code=3).stderr == f"svid: svid.toml: loras.gone: {where}\n"
+    assert f"LoRA gone: {where}" in run(Home(home.root), "doctor", code=1).stdout
+
+
+def test_a_device_that_torch_does_not_find_is_named(tmp_path: Path, good: Path) -> None:
+    home = configured(quick_home(tmp_path / "home"), 'device = "auto"', 'device = "cuda:77"')
+    expected = "svid.toml: render.device: expected a device that torch finds, found 'cuda:77'"
+    assert expected in run(home, "check", str(good), code=2).stderr
+    assert expected in run(home, "doctor", code=1).stdout
+
+
+@pytest.mark.parametrize("name", [".hidden", "~$harbour", "a.sync-conflict-1", "…", "x" * 250, "港" * 83])
+def test_what_is_submitted_is_looked_at_whatever_it_is_called(home: Home, good: Path, name: str) -> None:
+    odd = good.with_name(f"{name}.toml")
+    good.rename(odd)
+    for _ in range(2):
+        run(home, "submit", str(odd))
+    waiting = manifests(home)
+    assert len(waiting) == 2
+    found = data(home, "status")["inbox"]
+    assert found == {"manifests": sorted(file.name for file in waiting), "not_manifests": []}
+
+
+def test_status_says_what_waits_in_the_inbox(tmp_path: Path) -> None:
+    home = quick_home(tmp_path / "home")
+    (home.inbox / "\x1b]0;x\x07.txt").touch()
+    for number in range(12):
+        (home.inbox / f"job{number:02}.toml").touch()
+    said = run(home, "status").stdout
+    assert "in the inbox: job00.toml, job01.toml" in said
+    assert "job09.toml and 2 more\n" in said
+    assert "in the inbox, but no manifests: _]0;x_.txt" in said
 
 
 GOOD = """\

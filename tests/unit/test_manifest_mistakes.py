@@ -119,6 +119,9 @@ def test_one_mistake_gives_one_error_in_its_place(change: dict[str, Any], where:
     [
         ({"segmnts": 3}, "segmnts", "did you mean segments?"),
         ({"Seed": 3}, "Seed", "did you mean seed?"),
+        ({"prompt": "x"}, "prompt", "did you mean prompts?"),
+        ({"lora": []}, "lora", "did you mean loras?"),
+        ({"cuts": [{"segment": 1, "prompt": "x", "prompts": ["y"]}]}, "cuts[0].prompts", "prompts belongs at the top"),
         ({"steps": 3}, "steps", "steps belongs into [sample]"),
         ({"codec": "h264"}, "codec", "codec belongs into [encode]"),
         ({"pad": "grey"}, "pad", "pad belongs into [conditioning]"),

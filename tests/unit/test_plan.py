@@ -54,6 +54,19 @@ def parent_of(plan: Plan) -> Parent:
     return Parent("v1", plan.length, plan.segments[-1].after)
 
 
+def test_what_this_home_does_not_have_is_named_with_who_named_it() -> None:
+    parent = parent_of(plan_of())
+    manifest = Manifest.model_validate({"extend": "v1", "prompts": ["on"]})
+    with pytest.raises(ManifestError) as caught:
+        build_plan(manifest, CONFIG.model_copy(update={"models": {}}), {}, {}, parent, "more.toml")
+    recipe, model = caught.value.problems
+    assert (recipe.file, recipe.where) == ("more.toml", "recipe")
+    assert recipe.message == "expected a recipe of this home, found 'svi-2.0-pro' as in the video that is gone on with"
+    assert (model.where, model.hint) == ("model", "there is none")
+    with pytest.raises(ManifestError, match="expected a recipe of this home, found 'svi-2"):
+        build_plan(Manifest.model_validate({"image": "a.png", "prompts": ["one"]}), CONFIG, {}, PICTURES)
+
+
 def test_manifest_over_model_over_recipe() -> None:
     settings = plan_of(sample={"shift": 8.0}).settings
     assert (settings.width, settings.height, settings.sampling.steps) == (64, 48, 8)

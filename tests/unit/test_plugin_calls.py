@@ -11,7 +11,9 @@ from pydantic import BaseModel, model_validator
 
 from svid import hookimpl, testing
 from svid.api import Recipe
+from svid.config import STAGES as TOLD
 from svid.errors import ManifestError, NoStage, PluginError, StageError
+from svid.home import bundled_dir
 from svid.plugin import Plugins
 from svid.plugin.check import HOOKS, STAGES
 from svid.testing import make_job, make_segment, stub
@@ -219,13 +221,20 @@ def test_options_that_are_none(model: Any, message: str) -> None:
 
 def test_stages_that_the_configuration_asks_for() -> None:
     plugins = alone(answering("a", 1), {"w": around(lambda answer: answer)})
-    plugins.require(["sample", "svid_sample"])
     with pytest.raises(PluginError) as caught:
         plugins.require(["smaple", "decode", "sample"])
     first, second = caught.value.problems
     assert (first.file, first.where) == ("svid.toml", "chain.stages[0]")
     assert (first.message, first.hint) == ("there is no stage 'smaple'", "did you mean sample?")
     assert (second.where, second.message) == ("chain.stages[1]", "no plugin serves the stage 'decode'")
+
+
+@pytest.mark.parametrize("wrong", [TOLD[:3] + TOLD[4:], TOLD[::-1], (*TOLD, "sample"), ("svid_sample",), ()])
+def test_every_stage_has_its_turn(wrong: tuple[str, ...]) -> None:
+    plugins = Plugins.load(bundled_dir() / "plugins")
+    plugins.require(TOLD)
+    with pytest.raises(PluginError, match="chain"):
+        plugins.require(wrong)
 
 
 def test_a_stage_with_only_a_wrapper_is_not_served() -> None:

@@ -154,8 +154,10 @@ def test_findings_of_a_sick_doctor() -> None:
         {"sick": stub("svid_check", lambda: 1 / 0)},
         {"well": stub("svid_check", lambda: [Finding("ok", "well")])},
         {"mute": stub("svid_check", lambda: None)},
+        {"vague": stub("svid_check", lambda: ["all is well"])},
     )
     assert [(finding.level, finding.message) for finding in plugins.findings()] == [
         ("error", "plugin sick: svid_check raised ZeroDivisionError: division by zero"),
         ("ok", "well"),
+        ("error", "plugin vague: svid_check: expected a list of svid.api.Finding, found a str"),
     ]
