@@ -47,6 +47,7 @@ ARMS = {
     "i2v": Arm(I2V),
     "svi-2.0-wan22": Arm(SVI20, "svi-2.0-wan22"),
     "svi-2.0-pro": Arm(PRO, "svi-2.0-pro"),
+    "pro-short": Arm(PRO, "pro-short"),
     "pro-layout-only": Arm(PRO, "pro-layout-only"),
     "pro-no-anchor": Arm(knob(anchor_strength=0.0).way, "pro-no-anchor"),
     "pro, no lora": Arm(PRO),
@@ -57,8 +58,9 @@ ARMS = {
     "pro, mask given-frames": knob(mask="given-frames"),
     "pro, motion_amplitude 1.15": knob(motion_amplitude=1.15),
 }
-"""What is compared. `pro-layout-only` was trained without recycling, `pro-no-anchor` with recycling and without an
-anchor. `seam` and `decode` need no arms: every row has the seam in every way."""
+"""What is compared. `pro-short`, `pro-layout-only` and `pro-no-anchor` had the same few steps: the second without
+recycling, the third with recycling and without an anchor. `seam` and `decode` need no arms: every row has the seam in
+every way."""
 
 
 def files_of(arm: Arm, loras: Path) -> dict[str, list[tuple[Path, float]]]:

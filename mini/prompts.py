@@ -11,7 +11,7 @@ from tokenizer import TRAINED_WORDS, write_tokenizer
 from transformers import AutoTokenizer
 
 from svid.wan.prompts import NEGATIVE_EN, NEGATIVE_ZH
-from svid.wan.text import clean_prompt
+from svid.wan.tokens import clean_prompt
 
 NOTHING = ("", NEGATIVE_ZH, NEGATIVE_EN)
 """What stands for no prompt: guidance compares with one of these."""

@@ -36,6 +36,7 @@ def svid_decode(
         return decode_continued(model, state["latents"], segment.overlap, carry)
     from svid.wan.vae import decode_frames
 
+    model.stream = None  # gigabytes on a GPU, which only a chain that goes on as one stream has a use for
     return decode_frames(model.vae, state["latents"])
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from svid.home import Home, bundled_dir
 from svid.inbox.accept import Desk
 from svid.plugin.manager import Plugins
-from svid.store.engine import Store, open_store
-from svid.store.homes import register
+from svid.store.engine import Store
+from svid.store.homes import open_home, register
 
 
 def store_of(home: Home) -> Store:
     """The home's database, migrated, which knows of the home."""
-    store = open_store(home.database, bundled_dir() / "db" / "migrations")
+    store = open_home(home, bundled_dir() / "db" / "migrations")
     register(store, home)
     return store
 

@@ -96,7 +96,11 @@ def retry(ctx: click.Context, job: str) -> None:
         raise Refused(Problem(row.id, "", f"expected a job that has failed, found one that is {row.state}"))
     with store.read() as session:
         name = session.get_one(Video, row.video_id).name
-    click.echo(drop_json(home, f"retry-{row.id}", {"name": name, **asked(row)}))
+    written = {"name": name, **asked(row)}
+    if "extend" in written and row.started_from is not None:
+        # From where it began, and not after what it has rendered: that is taken as it is.
+        written["extend"] = f"{row.started_from['video']}@{row.started_from['length']}"
+    click.echo(drop_json(home, f"retry-{row.id}", written))
 
 
 def asked(row: Job) -> dict[str, Any]:

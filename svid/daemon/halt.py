@@ -16,6 +16,7 @@ from svid.errors import Problem, StorageError, SvidError
 from svid.home import Home
 from svid.store import disk
 from svid.store.engine import Store
+from svid.store.homes import GONE
 
 log = logging.getLogger("svid.daemon")
 
@@ -157,7 +158,7 @@ def trouble(home: Home, store: Store, reserve: int = 0) -> Problem | None:
 
 def _at_a_glance(home: Home, reserve: int) -> Problem | None:
     if not home.database.is_file():
-        return Problem("db/svid.db", "", "is gone", "put it back, or end the daemon and use svid recover")
+        return GONE
     return disk.trouble_at_a_glance(home.db, reserve)
 
 

@@ -139,13 +139,13 @@ class Daemon:
             self._obey()
         if self.lock.keep():
             log.warning("db/daemons/%s was removed and is there again; this daemon lives", self.lock.id)
+        if self.child is not None and self.child.lost(self.settings.hang_seconds, self.settings.poll + 1):
+            self._bury(self.child)
         if self.stopping or self.halt.reason is not None:
             return
         for job in queue.recover(self.store, self.home.id, self.lock.alive):
             self.screen.show({"event": "recovered", "job": job})
         self._take_files()
-        if self.child is not None and self.child.lost(self.settings.hang_seconds, self.settings.poll + 1):
-            self._bury(self.child)
         if not self.paused and not self.draining:
             self._start_job()
 
@@ -210,12 +210,11 @@ class Daemon:
 
     def _more_to_come(self, claimed: Claimed) -> bool:
         """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
-        still settling, or one that another daemon has taken and not accepted yet. Not for ever: that one may wait
-        for ours."""
+        still settling, or one that was taken and is not accepted yet. Not for ever: that one may wait for ours."""
         since = self._unknown.setdefault(claimed.path.name, time.monotonic())
         if time.monotonic() - since > PATIENCE:
             return False
-        others = (file.name for file in self.home.claimed.iterdir() if not file.name.startswith(f"{self.lock.id}."))
+        others = (file.name for file in self.home.claimed.iterdir() if file.name not in self._unknown)
         return bool(self.scanner.waiting) or not all(self._has_job(name) for name in others if name != ".gitkeep")
 
     def _refuse(self, claimed: Claimed, problems: Sequence[Problem]) -> None:
@@ -333,7 +332,8 @@ class Daemon:
         if child.job is not None and message["event"] in ("segment", "step", "committed", "joining") and due:
             self._noted = time.monotonic()
             try:
-                queue.note_progress(self.store, child.job, child.attempt, message)
+                with self.halt.guard():  # what comes after it in the same breath may be the outcome
+                    queue.note_progress(self.store, child.job, child.attempt, message)
             except queue.Fenced:
                 child.stop(now=True)
 

@@ -80,12 +80,12 @@ def serve(home: Home, wire: Wire) -> None:
     from svid.render.env import peak_memory_mib, prepare_torch
     from svid.render.job import render_job
     from svid.render.studio import Studio
-    from svid.store.engine import open_store
+    from svid.store.homes import open_home
 
     prepare_torch()
     try:
         plugins = Plugins.load(bundled_dir() / "plugins", home.plugins)
-        store = open_store(home.database, bundled_dir() / "db" / "migrations")
+        store = open_home(home, bundled_dir() / "db" / "migrations")
         studio = Studio(home, store, plugins)
     except UsageError as error:  # a plugin or svid.toml that was changed since the daemon began
         _decline(wire, error)

@@ -22,6 +22,7 @@ from svid.inbox.pictures import PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
 from svid.manifest.model import Manifest
 from svid.manifest.read import Known, parse, validate
+from svid.manifest.words import refuse
 from svid.plan.build import Plan, build_plan
 from svid.plan.ground import Ground, ground
 from svid.plan.resolve import chosen
@@ -135,7 +136,9 @@ class Desk:
     ) -> Plan:
         config = self.home.config
         parent = below.parent.settings if below else None
-        self._check_model(*chosen(manifest, config, self.recipes, parent, name))
+        recipe, model = chosen(manifest, config, self.recipes, parent, name)
+        self._check_model(recipe, model)
+        self._check_prompts(manifest, model, name)
         if below is not None:
             plan = below.plan(manifest, config, self.recipes, pictures, name)
         else:
@@ -159,6 +162,21 @@ class Desk:
             needed |= {(one.settings.model, one.cut.lora, ("high",))} if one.cut else set()
         for model, name, experts in sorted(needed):
             self.home.config.lora_files(model, name, experts, self.home.root)
+
+    def _check_prompts(self, manifest: Manifest, model: str, name: str) -> None:
+        """Raise ManifestError for prompts whose ends the model would not see."""
+        from svid.wan.tokens import TOKENS, too_long
+
+        folder = weights_path(self.home.config.models[model].path, self.home.root)
+        written = [("negative", manifest.negative or "")]
+        written += [(f"prompts[{place}]", text) for place, text in enumerate(manifest.prompts or ())]
+        written += [(f"cuts[{place}].prompt", cut.prompt) for place, cut in enumerate(manifest.cuts)]
+        counts = {where: too_long(text, folder) for where, text in written}
+        refuse(
+            Problem(name, where, f"expected at most {TOKENS} tokens, found {count}", "the model would not see the rest")
+            for where, count in counts.items()
+            if count
+        )
 
 
 def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:
@@ -220,7 +238,7 @@ def _why_not(path: Path) -> str:
 
 
 def _insert(session: Session, request: Request, claimed: Claimed, home: str) -> Job:
-    earlier = select(func.count(Job.seq)).where(Job.digest == request.digest)
+    earlier = select(func.max(Job.occurrence)).where(Job.digest == request.digest)  # some may have been lost
     occurrence = (session.scalar(earlier) or 0) + 1
     id_, fresh = job_ids(request.digest, occurrence)
     video, after = _video(session, request, fresh)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from svid.api import EXPERTS, Recipe
+from svid.api import Recipe
 from svid.config import Config
 from svid.errors import ManifestError, Problem, Refused
 from svid.layout import TAIL_FRAMES
@@ -75,11 +75,13 @@ def _loras(manifest: Manifest, settings: Settings, config: Config, recipe: Recip
             known = ", ".join(sorted(config.lora_names(settings.model))) or "none"
             hint = f"known for the model {settings.model}: {known}; add [loras.{name}] to svid.toml"
             yield Problem(file, where, f"svid.toml has no LoRA {name!r}", hint)
-        elif not any(table.file(expert) for expert in EXPERTS):
-            yield Problem("svid.toml", f"loras.{name}", "names no file", "high, low or path")
+        elif not any(table.file(expert) for expert in recipe.experts):
+            message = f"names no file for an expert that {recipe.name} has"
+            yield Problem("svid.toml", f"loras.{name}", message, f"{', '.join(recipe.experts)} or path")
         elif where.startswith("cuts") and table.file("high") is None:
             message = "has no file for the high-noise expert, which is the one that a hard cut is made on"
             yield Problem("svid.toml", f"loras.{name}", message)
+    yield from _halves(manifest, settings, config, recipe, file)
     for place, lora in enumerate(manifest.loras):
         if lora.steps is not None and lora.steps[1] > settings.sampling.steps:
             message = f"expected at most {settings.sampling.steps}, the steps of a segment, found {lora.steps[1]}"
@@ -94,6 +96,28 @@ def _loras(manifest: Manifest, settings: Settings, config: Config, recipe: Recip
             if has and not can_act(use, has, settings.sampling):
                 message = f"would change nothing: at steps {lora.steps[0]} to {lora.steps[1]} another expert runs"
                 yield Problem(file, f"loras[{place}].steps", message, "svid check says which steps are whose")
+
+
+def _halves(manifest: Manifest, settings: Settings, config: Config, recipe: Recipe, file: str) -> Iterator[Problem]:
+    """A recipe's LoRA that one of its experts would go without, and strengths for experts that have no part in it."""
+    needed = {lora.name for lora in recipe.loras}
+    for lora in settings.loras:
+        table = config.lora(settings.model, lora.name)
+        has = [expert for expert in recipe.experts if table is not None and table.file(expert)]
+        without = [expert for expert in recipe.experts if expert not in has and lora.of(expert)]
+        if lora.name in needed and has and without:
+            message = f"expected a file for each expert of {recipe.name}, found none for the {without[0]}-noise expert"
+            yield Problem("svid.toml", f"loras.{lora.name}", message, f"strength {without[0]} = 0 goes without it")
+    for place, use in enumerate(manifest.loras):
+        table = config.lora(settings.model, use.name)
+        has = [expert for expert in recipe.experts if table is not None and table.file(expert)]
+        acts, meant = any(getattr(use, expert) for expert in has), use.high or use.low
+        if has and meant and not acts:
+            message = f"would change nothing: its strength is 0 on the {has[0]}-noise expert, the only one with a file"
+            yield Problem(file, f"loras[{place}]", message)
+        elif "low" not in recipe.experts and "low" in use.model_fields_set and use.low != use.high:
+            message = f"would change nothing: {recipe.name} has one transformer, which takes the strength `high`"
+            yield Problem(file, f"loras[{place}].low", message, "leave it out")
 
 
 def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str, wanted: int) -> Iterator[Problem]:

@@ -9,9 +9,11 @@ published it a moment ago and be about to commit its row.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,10 +25,12 @@ from sqlalchemy.orm import Session, aliased
 
 from svid.errors import NotFound, Problem
 from svid.home import Home
+from svid.inbox.scan import LARGEST
 from svid.store import rows
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import make_folder, sync_folder, write_whole
+from svid.store.homes import roots
 from svid.store.models import Artifact, Asset, Blob, Clip, Job, JobSegment, Segment, Video, now
 
 YOUNG = 3600.0
@@ -34,6 +38,7 @@ YOUNG = 3600.0
 
 STAMP = "%Y%m%dT%H%M%SZ"
 BATCH = 400
+ASSET = re.compile(rb"asset:([0-9a-f]{64})")
 LIVE = ("queued", "running")
 ENDED = ("done", "failed")
 
@@ -65,6 +70,7 @@ def find(session: Session, home: Home, blobs: Blobs, young: float = YOUNG) -> Ga
     found.segments = _dead_segments(session, pinned, young)
     dead = set(found.segments)
     used = {sha256 for row in _uses(session) if row[0] not in dead for sha256 in row[1:]} | set(pinned)
+    used |= _asked_for(session, home)
     for pictures in session.scalars(select(Job.pictures).execution_options(yield_per=BATCH)):
         used.update(ref["sha256"] for ref in pictures.values())
     for sha256, size in session.execute(select(Blob.sha256, Blob.bytes).order_by(Blob.sha256)):
@@ -76,6 +82,17 @@ def find(session: Session, home: Home, blobs: Blobs, young: float = YOUNG) -> Ga
             found.orphans.append(file.name)
             found.bytes += file.stat().st_size
     return found
+
+
+def _asked_for(session: Session, home: Home) -> set[str]:
+    """The assets that manifests name which no daemon has made jobs of yet, in every home that uses the database."""
+    named: set[str] = set()
+    for root in roots(session, home).values():
+        for file in [*root.glob("watch/inbox/*"), *root.glob("watch/claimed/*")]:
+            with suppress(OSError):
+                if file.is_file() and file.stat().st_size <= LARGEST:
+                    named.update(found.decode() for found in ASSET.findall(file.read_bytes()))
+    return named
 
 
 def _dead_segments(session: Session, pinned: Sequence[str], young: float) -> list[str]:

@@ -3,15 +3,19 @@ its answer lies in that one's watch/. Videos, segments and blobs belong to all o
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from svid.errors import HomeError, Problem, SvidError
+from svid.errors import HomeError, Problem, StorageError, SvidError
 from svid.home import Home
-from svid.store.engine import Store
+from svid.store.engine import Store, open_store
 from svid.store.models import Job, KnownHome
+
+GONE = Problem("db/svid.db", "", "is gone", "put it back, or end the daemon and use svid recover")
+"""What is said of a database that was there."""
 
 
 def register(store: Store, home: Home) -> None:
@@ -44,6 +48,22 @@ def _both_there(home: Home, other: Home) -> bool:
         return other.id == home.id and other.database.samefile(home.database)
     except (OSError, SvidError):
         return False  # it was moved, or what is there now is something else
+
+
+def open_home(home: Home, migrations: Path) -> Store:
+    """The database of a home, made where the home is new.
+
+    Raises StorageError where it is gone from a home that has done work: an empty one in its place would look as if
+    there had never been any; else what `open_store` raises."""
+    if not home.database.is_file() and _has_worked(home):
+        raise StorageError(GONE)
+    return open_store(home.database, migrations)
+
+
+def _has_worked(home: Home) -> bool:
+    """Whether there are blobs, or answers with receipts: the disk that has the blobs may be away as well."""
+    made = chain(home.blobs.glob("*/*"), home.watch.glob("*/*/receipt.json"))
+    return next(made, None) is not None
 
 
 def roots(session: Session, home: Home) -> dict[str, Path]:

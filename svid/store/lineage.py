@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, not_, or_, select
@@ -11,6 +12,10 @@ from svid.errors import NotFound, Problem
 from svid.store.models import Artifact, Asset, Job, JobSegment, Segment, Video
 
 SHORTEST_PREFIX = 4
+
+
+NUMBER = re.compile(r"-?[0-9]{1,9}")
+"""What stands behind the @ of a reference."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ def resolve(session: Session, written: str, *, later: bool = False) -> Reference
     """
     matches = _videos(session, written)
     head, at, tail = written.rpartition("@")
-    if not matches and at and head and tail.lstrip("-").isdigit():
+    if not matches and at and head and NUMBER.fullmatch(tail):
         matches = _videos(session, head)
         if len(matches) == 1:
             k = int(tail)

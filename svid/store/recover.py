@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, inspect, not_, or_, select
+from sqlalchemy import JSON, func, inspect, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,7 @@ from svid.store.blobs import Blobs
 from svid.store.engine import open_store
 from svid.store.files import make_folder, publish, sync_folder
 from svid.store.ids import ask_key, segment_id
-from svid.store.models import Base, Job, JobSegment, KnownHome, Moment, Segment, Video
+from svid.store.models import Attempt, Base, Job, JobSegment, KnownHome, Moment, Segment, Video
 from svid.store.receipt import Receipts
 from svid.store.rows import TABLES, put
 
@@ -63,6 +63,7 @@ def rebuild(home: Home, migrations: Path) -> Report:
             for rows in receipts:
                 _take(session, blobs, rows, report)
             _point(session, known)
+            _count_attempts(session)
     finally:
         store.close()
     return report
@@ -218,6 +219,11 @@ def _doubt(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any
             return "its hashes are wrong"
     elif model is Job:
         row["home"] = row.get("home") or report.home
+        # Jobs are known by their ids; a number may have been given again, after the database was lost or put back.
+        number = session.scalar(select(Job.seq).where(Job.id == row["id"]))
+        if number is None and session.get(Job, row["seq"]) is not None:
+            number = (session.scalar(select(func.max(Job.seq))) or 0) + 1
+        row["seq"] = number or row["seq"]
     elif model is Video:
         row["tip_id"] = row["tip_id"] if session.get(Segment, row["tip_id"] or "") else None
     return None
@@ -228,20 +234,28 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _point(session: Session, known: set[str]) -> None:
-    """Let the videos that are not `known` end where the last of their jobs got, as far as the segments are there. A job
-    that asked for segments again has moved the tip only if it is done."""
-    again = or_(Job.manifest["redo"].as_string().is_not(None), Job.manifest["reproduce"].as_string().is_not(None))
+    """Let the videos that are not `known` end where the last of their jobs got, as far as the segments are there. A
+    redo has moved the tip only if it is done, and a reproduction never."""
+    redo, proof = (Job.manifest[verb].as_string().is_not(None) for verb in ("redo", "reproduce"))
     for video in session.scalars(select(Video).where(Video.id.not_in(known))):
         placed = (
             select(JobSegment.segment_id)
             .join(Job, Job.id == JobSegment.job_id)
-            .where(Job.video_id == video.id, or_(Job.state == "done", not_(again)))
+            .where(Job.video_id == video.id, not_(proof), or_(Job.state == "done", not_(redo)))
             .order_by(Job.seq.desc(), JobSegment.index.desc())
             .limit(1)
         )
         tip = session.scalars(placed).first()
         if tip is not None:
             video.tip_id = tip
+
+
+def _count_attempts(session: Session) -> None:
+    """A receipt has its job as it was then; a later one may tell of attempts since."""
+    latest = func.max(Attempt.n)
+    behind = select(Job, latest).join(Attempt, Attempt.job_id == Job.id).group_by(Job.id).having(latest > Job.attempt)
+    for job, number in session.execute(behind):
+        job.attempt = number
 
 
 def install(home: Home, report: Report) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerFast, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from svid.api import Expert
@@ -98,7 +98,11 @@ def _not_finite(model: Any, label: str) -> Iterator[Problem]:
 
 
 def _load_tokenizer(path: Path) -> Any:
+    """As its tokenizer.json says. Wan's configuration names the class T5Tokenizer, which transformers 5 builds anew
+    from the vocabulary, with other unknown tokens than the file's."""
     try:
+        if (path / "tokenizer/tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(path / "tokenizer", local_files_only=True)
         return AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise WeightsError(Problem(f"{path.name}/tokenizer", "", f"the loader refuses it: {error}")) from error

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections import OrderedDict
 from typing import Any
 
-import ftfy
 import torch
 
 from svid.wan.memory import at_hand
+from svid.wan.tokens import TOKENS, clean_prompt
 
-TOKENS = 512
 PROMPTS_KEPT = 64
-
-
-def clean_prompt(text: str) -> str:
-    """Mend broken encodings, undo HTML entities (some are escaped twice), fold whitespace.
-
-    Source: WAN22 wan/modules/tokenizers.py, clean="whitespace".
-    """
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 
 
 def zero_padded(states: torch.Tensor, length: int) -> torch.Tensor:

@@ -104,6 +104,16 @@ def test_a_device_that_torch_does_not_find_is_named(tmp_path: Path, good: Path) 
     assert expected in run(home, "doctor", code=1).stdout
 
 
+def test_a_prompt_whose_end_the_model_would_not_see_is_refused(home: Home, tmp_path: Path, good: Path) -> None:
+    long = good.with_name("long.toml")
+    long.write_text(
+        good.read_text().replace("the camera makes a hard cut", f"{'a red star ' * 300}the camera makes a hard cut")
+    )
+    said = run(home, "check", str(long), code=3).stderr
+    assert "long.toml: cuts[0].prompt: expected at most 512 tokens, found " in said
+    assert said.endswith("(the model would not see the rest)\n")
+
+
 @pytest.mark.parametrize("name", [".hidden", "~$harbour", "a.sync-conflict-1", "…", "x" * 250, "港" * 83])
 def test_what_is_submitted_is_looked_at_whatever_it_is_called(home: Home, good: Path, name: str) -> None:
     odd = good.with_name(f"{name}.toml")
@@ -240,6 +250,11 @@ def test_submit_reads_standard_input(home: Home, good: Path) -> None:
     file = Path(run(home, "submit", "-", stdin=GOOD).stdout.strip())
     assert json.loads(file.read_text())["segments"] == 3
     assert "prompts: expected at least one" in run(home, "submit", "-", stdin='image = "harbour.png"', code=3).stderr
+
+
+@pytest.mark.parametrize("number", ["²", "--1", "9" * 20, "1.5", ""])
+def test_what_is_no_number_of_a_segment_is_no_reference(home: Home, number: str) -> None:
+    assert "no video has this id or name" in run(home, "extend", f"harbour at dawn@{number}", code=3).stderr
 
 
 def test_extend_and_branch_write_manifests(home: Home) -> None:

@@ -143,6 +143,20 @@ def test_pins_and_jobs_that_wait_keep_what_they_lead_to(bench: Workbench) -> Non
     assert runner.invoke(main, ["--home", str(home.root), "pin", "ffffffff"]).exit_code == 4
 
 
+def test_what_a_manifest_names_that_waits_in_the_inbox_stays(bench: Workbench, tmp_path: Path) -> None:
+    (tmp_path / "gull.png").write_bytes((bench.home.watch / "examples/gull.png").read_bytes())
+    (tmp_path / "gull.toml").write_text('image = "gull.png"\nprompts = ["a gull"]\n')
+    done = CliRunner().invoke(main, ["--home", str(bench.home.root), "submit", str(tmp_path / "gull.toml")])
+    dropped = Path(done.stdout.strip())
+    sha256 = json.loads(dropped.read_text())["image"].removeprefix("asset:")
+    with bench.store.read() as session:
+        assert sha256 not in gc.find(session, bench.home, bench.studio.blobs, young=0.0).blobs
+        dropped.rename(bench.home.claimed / f"someone.0.{dropped.name}")
+        assert sha256 not in gc.find(session, bench.home, bench.studio.blobs, young=0.0).blobs
+        (bench.home.claimed / f"someone.0.{dropped.name}").unlink()
+        assert sha256 in gc.find(session, bench.home, bench.studio.blobs, young=0.0).blobs
+
+
 def test_files_without_a_row_go_once_they_are_not_young(bench: Workbench) -> None:
     lost = bench.studio.blobs.put(b"a kill came before the row")
     with bench.store.read() as session:

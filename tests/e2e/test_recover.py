@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 
 from svid.cli import main
 from svid.cli.open import desk_of
 from svid.daemon.lock import DaemonLock
 from svid.home import Home
+from svid.render.watch import Watch
+from svid.store import queue
+from svid.store.models import Job
+from svid.store.quick import look
 from svid.workbench import Workbench
 from tests.e2e.tools import bench_in, new, rows, value
 
@@ -92,6 +97,94 @@ def test_without_a_database_the_receipts_give_back_what_was_answered(copy: Home)
     assert run(copy, "verify").stdout.endswith(" 0 wrong\n")
     bench = Workbench(copy, desk_of(copy))
     assert len(bench.run({"extend": "a", "prompts": ["four"]})["segments"]) == 4
+
+
+@pytest.mark.parametrize("blobs", [True, False])
+def test_a_database_that_is_gone_is_not_made_anew(copy: Home, *, blobs: bool) -> None:
+    no_database(copy)
+    if not blobs:  # as where the disk of [store] is not mounted
+        shutil.rmtree(copy.blobs)
+    for command in (["tree"], ["show", "a"], ["extend", "a"], ["up", "--once"]):
+        done = run(Home(copy.root), *command)
+        assert done.exit_code == 75, (command, done.output)
+        assert "svid.db: is gone (put it back" in done.stderr
+    assert "svid.db: is gone" in run(copy, "status").stdout
+    assert "svid.db: is gone" in run(copy, "doctor").stdout
+    assert not copy.database.exists()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_after(bench: Workbench, commits: int) -> Job:
+    """Begin the next job as a process does that is killed when so many segments are committed."""
+    seen = []
+
+    def tell(event: Any) -> None:
+        seen.extend([event] if event["event"] in ("committed", "reused") else [])
+        if len(seen) == commits:
+            raise Killed
+
+    with pytest.raises(Killed):
+        bench.work(Watch(tell))
+    with bench.store.read() as session:
+        return session.scalars(select(Job).where(Job.state == "running")).one()
+
+
+def test_a_job_that_was_taken_up_again_goes_on_after_a_recovery(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home")
+    bench.accept(new("long", "one", "two", "three"))
+    for commits in (1, 2):
+        job = killed_after(bench, commits)
+        assert job.attempt == commits
+        assert queue.recover(bench.store, bench.home.id, lambda worker: False) == [job.id]
+    bench.store.close()
+    no_database(bench.home)
+    recover(bench.home, "--yes")
+    again = Workbench(bench.home, desk_of(bench.home))
+    queue.recover(again.store, again.home.id, lambda worker: False)
+    done = again.work()
+    assert (done.id, done.attempt, done.state) == (job.id, 3, "done")
+    assert len(again.show("long")["segments"]) == 3
+
+
+def test_a_reproduction_moves_no_tip_in_a_recovery(copy: Home) -> None:
+    bench = Workbench(copy, desk_of(copy))
+    bench.work()
+    bench.run({"reproduce": "a@1"})
+    tip = bench.show("a")["tip"]
+    bench.store.close()
+    no_database(copy)
+    recover(copy, "--yes")
+    assert json.loads(run(copy, "show", "a", "--json").stdout)["tip"] == tip
+
+
+def test_a_job_whose_number_was_given_again_is_not_lost(copy: Home, tmp_path: Path) -> None:
+    """As after an old database was put back, and jobs were taken since."""
+    before = content(copy, "job_segment")
+    no_database(copy)
+    shutil.move(copy.db / "blobs", tmp_path / "away")
+    receipts = [*copy.watch.glob("*/*/receipt.json")]
+    for receipt in receipts:
+        receipt.rename(receipt.with_suffix(".away"))
+    bench = Workbench(copy.prepare(), desk_of(copy))
+    bench.run(new("c", "other"))
+    bench.store.close()
+    shutil.copytree(tmp_path / "away", copy.db / "blobs", dirs_exist_ok=True)
+    for receipt in receipts:
+        receipt.with_suffix(".away").rename(receipt)
+    assert recover(copy, "--yes")["lost"] == []
+    assert len(before["job_segment"]) + 1 == len(content(copy, "job_segment")["job_segment"])
+    assert len(json.loads(run(copy, "show", "a", "--json").stdout)["segments"]) == 3
+
+
+def test_the_same_manifest_is_taken_however_many_of_its_jobs_were_lost(copy: Home) -> None:
+    bench = Workbench(copy, desk_of(copy))
+    first, _ = bench.accept(new("twice", "one")), bench.accept(new("twice", "one"))
+    with contextlib.closing(sqlite3.connect(copy.database)) as connection, connection:
+        connection.execute("DELETE FROM job WHERE id = ?", (first.id,))
+    assert bench.accept(new("twice", "one")).occurrence == 3
 
 
 def damage(database: Path, dead: range) -> None:
@@ -182,7 +275,8 @@ def quick(home: Home) -> dict[str, Any]:
     return found
 
 
-def test_a_quick_look_sees_all_of_a_small_home(copy: Home) -> None:
+def test_a_quick_look_sees_all_of_a_small_home(copy: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "__defaults__", (60.0,))
     number = value(copy, "SELECT (SELECT count(*) FROM blob) + (SELECT count(*) FROM segment)")
     assert quick(copy) == {"checked": number, "of": number, "complete": True, "problems": []}
     sha256 = value(copy, "SELECT latents FROM segment LIMIT 1")

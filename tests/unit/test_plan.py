@@ -67,6 +67,40 @@ def test_what_this_home_does_not_have_is_named_with_who_named_it() -> None:
         build_plan(Manifest.model_validate({"image": "a.png", "prompts": ["one"]}), CONFIG, {}, PICTURES)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "loras", "where", "message"),
+    [
+        ("svi-2.0-pro", {"svi-2.0-pro": {"high": "a"}}, "loras.svi-2.0-pro", "found none for the low-noise expert"),
+        ("old", {"svi-2.0-pro": {"low": "a"}}, "loras.svi-2.0-pro", "names no file for an expert that old has"),
+    ],
+)
+def test_a_recipe_s_lora_has_a_file_for_each_of_its_experts(
+    recipe: str, loras: dict[str, Any], where: str, message: str
+) -> None:
+    old = PRO.model_copy(update={"name": "old", "base": "wan2.1-i2v", "boundary": 0.0})
+    config = CONFIG.model_copy(update={"loras": Config.model_validate({"loras": loras}).loras})
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one"], "recipe": recipe})
+    with pytest.raises(ManifestError) as caught:
+        build_plan(manifest, config, {**RECIPES, "old": old}, PICTURES)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.where) == ("svid.toml", where)
+    assert message in problem.message
+    off = {**manifest.model_dump(exclude_none=True), "loras": [{"name": "svi-2.0-pro", "low": 0.0}]}
+    if recipe != "old":
+        build_plan(Manifest.model_validate(off), config, RECIPES, PICTURES)
+
+
+def test_a_strength_for_an_expert_that_has_no_part_is_refused() -> None:
+    with pytest.raises(ManifestError, match="its strength is 0 on the low-noise expert, the only one with a file"):
+        plan_of(loras=[{"name": "low-only", "high": 1.0, "low": 0.0}])
+    old = PRO.model_copy(update={"name": "old", "base": "wan2.1-i2v", "boundary": 0.0})
+    manifest = Manifest.model_validate(
+        {"image": "a.png", "prompts": ["one"], "recipe": "old", "loras": [{"name": "fast", "high": 0.5, "low": 0.2}]}
+    )
+    with pytest.raises(ManifestError, match="old has one transformer, which takes the strength `high`"):
+        build_plan(manifest, CONFIG, {"old": old}, PICTURES)
+
+
 def test_manifest_over_model_over_recipe() -> None:
     settings = plan_of(sample={"shift": 8.0}).settings
     assert (settings.width, settings.height, settings.sampling.steps) == (64, 48, 8)

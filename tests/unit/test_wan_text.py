@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
-from svid.wan.text import TextEncoder, clean_prompt
+import svid
+from svid.wan import load
+from svid.wan.text import TextEncoder
+from svid.wan.tokens import clean_prompt, too_long
 
 
 class Model:
@@ -41,6 +48,25 @@ def tokenizer(text, max_length, **options):
 )
 def test_cleaning(raw, clean):
     assert clean_prompt(raw) == clean
+
+
+def test_only_prompts_that_may_be_too_long_are_counted(tmp_path):
+    assert too_long("a boat " * 1000, tmp_path) == 0, "there is no tokenizer to ask"
+    model = Path(svid.__file__).parent / "embedded/wan22-mini"
+    assert too_long("a red star", model) == 0
+    assert too_long("a red star " * 200, model) > 512
+    assert too_long("a" * 600, model) > 512, "bytes, for what is no word"
+
+
+def test_a_tokenizer_is_what_its_file_says(tmp_path):
+    """Wan's configuration names a class that transformers 5 would build anew, without the file's bytes."""
+    model = Path(svid.__file__).parent / "embedded/wan22-mini"
+    shutil.copytree(model / "tokenizer", tmp_path / "tokenizer")
+    config = tmp_path / "tokenizer/tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tokenizer_class": "T5Tokenizer"}))
+    text = "a red star, a boat and a fox 🦊"
+    whole = Tokenizer.from_file(str(model / "tokenizer/tokenizer.json")).encode(text).ids
+    assert load._load_tokenizer(tmp_path)(text).input_ids == whole
 
 
 def test_zero_beyond_the_length():
