@@ -3,6 +3,7 @@ that they can run before, and beside, the checks of single fields."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
@@ -46,6 +47,13 @@ def segment_count(data: Mapping[str, Any]) -> int:
     return len(_list(data, "prompts")) or (0 if data.get("branch") is not None else 1)
 
 
+def most_segments(data: Mapping[str, Any]) -> int:
+    """How many segments there may be at the most: where only the prompts tell, a recipe may use each for several, and
+    the plan knows how many."""
+    told = data.get("redo") is not None or _is_int(data.get("segments")) or not _list(data, "prompts")
+    return segment_count(data) if told else sys.maxsize
+
+
 def is_control(character: str) -> bool:
     """Whether a character is one of the control characters of ASCII or Latin-1."""
     return character < " " or "\x7f" <= character <= "\x9f"
@@ -72,7 +80,7 @@ def _prompts(data: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _cuts(data: Mapping[str, Any]) -> Iterator[Fault]:
-    count, seen = segment_count(data), dict[int, int]()
+    count, seen = most_segments(data), dict[int, int]()
     for index, cut in enumerate(_list(data, "cuts")):
         where = f"cuts[{index}]"
         segment = cut.get("segment") if isinstance(cut, Mapping) else None
@@ -102,7 +110,7 @@ def _sample(data: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _loras(data: Mapping[str, Any]) -> Iterator[Fault]:
-    count, seen = segment_count(data), dict[str, list[tuple[int, Mapping[str, Any]]]]()
+    count, seen = most_segments(data), dict[str, list[tuple[int, Mapping[str, Any]]]]()
     for index, lora in enumerate(_list(data, "loras")):
         if not isinstance(lora, Mapping):
             continue
@@ -150,7 +158,7 @@ def _span(steps: list[int]) -> set[int]:
 
 
 def _anchors(data: Mapping[str, Any]) -> Iterator[Fault]:
-    anchors, count = _list(data, "anchors"), segment_count(data)
+    anchors, count = _list(data, "anchors"), most_segments(data)
     if anchors and data.get("anchor") is not None:
         yield Fault("anchors", "expected either anchor or anchors, found both", "anchors are one per segment")
     if len(anchors) > count >= 0:
@@ -167,7 +175,7 @@ def _ends(data: Mapping[str, Any]) -> Iterator[Fault]:
         segment = end.get("segment", count) if isinstance(end, Mapping) else None
         if not _is_int(segment):
             continue
-        if segment > count:
+        if segment > most_segments(data):
             message = f"expected at most {count}, the segments of this manifest, found {segment}"
             yield Fault(f"ends[{index}].segment", message)
         if segment in seen:

@@ -34,7 +34,8 @@ def misfits(
         *_codec(settings, file),
         *_sigmas(settings, file),
         *_loras(manifest, settings, config, recipe, file),
-        *_cuts(manifest, settings, config, file, wanted),
+        *_cuts(manifest, settings, config, file),
+        *_beyond(manifest, file, wanted),
     ]
     if parent is None and manifest.image is None and manifest.clip is None:
         problems.append(Problem(file, "image", "a new video needs a start image or a clip"))
@@ -120,11 +121,23 @@ def _halves(manifest: Manifest, settings: Settings, config: Config, recipe: Reci
             yield Problem(file, f"loras[{place}].low", message, "leave it out")
 
 
-def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str, wanted: int) -> Iterator[Problem]:
-    """Cuts beyond the last segment, and prompts without the words that their LoRA was trained on."""
+def _beyond(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
+    """What is for segments that there will not be."""
+    named = [(f"cuts[{place}].segment", cut.segment) for place, cut in enumerate(manifest.cuts)]
+    named += [(f"ends[{place}].segment", end.segment or 1) for place, end in enumerate(manifest.ends)]
+    for place, lora in enumerate(manifest.loras):
+        named += [(f"loras[{place}].segments[{at}]", number) for at, number in enumerate(lora.segments or ())]
+    for where, number in named:
+        if number > wanted:
+            yield Problem(file, where, f"expected 1 to {wanted}, the segments of this job, found {number}")
+    if len(manifest.anchors or ()) > wanted:
+        message = f"expected at most {wanted}, one per segment, found {len(manifest.anchors or ())}"
+        yield Problem(file, "anchors", message)
+
+
+def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str) -> Iterator[Problem]:
+    """Prompts without the words that their LoRA was trained on."""
     for place, cut in enumerate(manifest.cuts):
-        if cut.segment > wanted:
-            yield Problem(file, f"cuts[{place}].segment", f"expected 1 to {wanted}, found {cut.segment}")
         table = config.lora(settings.model, cut.lora)
         trigger = table.trigger if table else None
         if trigger and trigger.casefold() not in cut.prompt.casefold():

@@ -88,7 +88,7 @@ def test_distinct_keys_and_tables_take_no_long_either() -> None:
         ('{"\\udc00": 1}', "half a surrogate pair"),
         ('{"name": "a\\u0000b"}', "U\\+0000"),
         ('{"name": "a\\u001b[2J"}', "U\\+001B"),
-        ('{"seed": ' + "9" * 5000 + "}", "is not valid JSON"),
+        ('{"seed": ' + "9" * 5000 + "}", "one of thousands of digits"),
         ('{"seed": ' + "9" * 4000 + "}", "at most 63 bits"),
         ('{"a":' * 20_000, "nested too deeply"),
         ("[1]", "expected an object"),

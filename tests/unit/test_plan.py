@@ -142,6 +142,22 @@ def test_a_recipe_may_use_each_prompt_for_several_segments() -> None:
         build_plan(few, CONFIG, {twice.name: twice}, PICTURES)
 
 
+def test_what_is_for_segments_that_there_will_not_be_is_refused_by_the_plan() -> None:
+    twice = PRO.model_copy(update={"prompt_repeat": 2})
+    beyond = {
+        "cuts": [{"segment": 4, "prompt": "x", "lora": "hard-cut"}, {"segment": 5, "prompt": "x", "lora": "hard-cut"}],
+        "ends": [{"image": "a.png", "segment": 5}],
+        "loras": [{"name": "fast", "segments": [3, 5]}],
+        "anchors": ["a.png"] * 5,
+    }
+    manifest = Manifest.model_validate({"image": "a.png", "prompts": ["one", "two"], **beyond})
+    with pytest.raises(ManifestError) as caught:
+        build_plan(manifest, CONFIG, {twice.name: twice}, PICTURES)
+    found = [problem.where for problem in caught.value.problems]
+    assert found == ["cuts[1].segment", "ends[0].segment", "loras[0].segments[1]", "anchors"]
+    assert "expected 1 to 4, the segments of this job, found 5" in caught.value.problems[0].message
+
+
 def test_a_recipe_s_loras_come_at_its_strengths() -> None:
     fast = RecipeLora(name="fast", high=0.5)
     recipe = Recipe.model_validate({**PRO.model_dump(), "loras": (fast, "svi-2.0-pro")})
