@@ -183,10 +183,12 @@ def _anchors(
 ) -> Iterator[Problem]:
     """Against what the anchor is for: one that nobody looks at, or a start image that an anchor leaves no part."""
     latents = recipe.layout.pad == "zero_latent"
-    if not latents and settings.layout.pad != "reference" and recipe.layout.pad != "reference":
+    pad = settings.layout.pad
+    if not latents and pad != "reference":
+        has_none = f"has no anchor{f' with pad = {pad!r}' if recipe.layout.pad == 'reference' else ''}"
         for key in ("anchor", "anchors"):
             if getattr(manifest, key) is not None:
-                message = f"would change nothing: {recipe.name} has no anchor"
+                message = f"would change nothing: {recipe.name} {has_none}"
                 yield Problem(file, key, message, 'pad = "reference" under [conditioning] gives it one')
     image, anchor = pictures.get("image"), pictures.get("anchor") or pictures.get("anchors[0]")
     if latents and image is not None and anchor is not None and image.pixels != anchor.pixels:

@@ -158,6 +158,16 @@ def test_what_is_for_segments_that_there_will_not_be_is_refused_by_the_plan() ->
     assert "expected 1 to 4, the segments of this job, found 5" in caught.value.problems[0].message
 
 
+def test_an_anchor_that_nobody_looks_at_is_refused() -> None:
+    anchored = PLAIN.model_copy(update={"name": "anchored", "layout": Layout(motion_frames=1, pad="reference")})
+    told = {"image": "a.png", "prompts": ["one"], "recipe": "anchored", "anchor": "b.png"}
+    pictures = {**PICTURES, "anchor": SHOT}
+    assert build_plan(Manifest.model_validate(told), CONFIG, {"anchored": anchored}, pictures).settings.anchor == SHOT
+    grey = Manifest.model_validate({**told, "conditioning": {"pad": "grey"}})
+    with pytest.raises(ManifestError, match="anchor: would change nothing: anchored has no anchor with pad = 'grey'"):
+        build_plan(grey, CONFIG, {"anchored": anchored}, pictures)
+
+
 def test_a_recipe_s_loras_come_at_its_strengths() -> None:
     fast = RecipeLora(name="fast", high=0.5)
     recipe = Recipe.model_validate({**PRO.model_dump(), "loras": (fast, "svi-2.0-pro")})
