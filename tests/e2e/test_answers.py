@@ -127,7 +127,8 @@ BAD: Mapping[str, Bad] = {
     "pickle.toml": Bad(small(image="pickle.png"), (("", "image", "pickle.png", ""),)),
     "stranger.toml": Bad(b'extend = "nobody"\n', (("", "extend", "'nobody'", ""),)),
     "past-the-end.toml": Bad(
-        small(tail='\n[[cuts]]\nsegment = 2\nprompt = "x"\n'), (("", "cuts[0].segment", "1", ""),)
+        small(tail='\n[[cuts]]\nsegment = 2\nprompt = "the camera makes a hard cut"\n'),
+        (("", "cuts[0].segment", "1", ""),),
     ),
     "overlap.toml": Bad(
         small(head="segments = 2\n").replace(b"frames = 9", b"frames = 5"), (("", "frames", "more than 5", ""),)
