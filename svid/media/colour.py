@@ -11,6 +11,7 @@ import numpy.typing as npt
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from svid.errors import MediaError, Problem
 from svid.media.codecs import Codec
 
 # Bare swscale averages neighbours, truncates instead of rounding, and loses up to two levels of 255 in every
@@ -23,6 +24,23 @@ _SCALE = "flags=bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 _SITING = "left"
 
 _MATRIX_RGB = 0  # AVCOL_SPC_RGB, for which PyAV has no name
+
+_HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+_UNLIKE = {
+    **_HDR,
+    int(ColorTrc.LINEAR): "linear light",
+    int(ColorTrc.LOG): "a logarithmic curve",
+    int(ColorTrc.LOG_SQRT): "a logarithmic curve",
+    int(ColorTrc.SMPTE428): "SMPTE ST 428",
+}
+_WIDE = {
+    int(ColorPrimaries.BT2020): "BT.2020",
+    int(ColorPrimaries.SMPTE428): "SMPTE ST 428",
+    int(ColorPrimaries.SMPTE431): "DCI-P3",
+    int(ColorPrimaries.SMPTE432): "Display P3",
+}
+_TONES = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p"
+_NARROW = "colorspace=all=bt709"
 
 
 class Converter:
@@ -55,6 +73,23 @@ def to_codec(chosen: Codec) -> Converter:
 def to_rgb() -> Converter:
     """From whatever a decoder gives, by the matrix and the range that its tags say, to rgb24."""
     return Converter(f"scale={_SCALE}:in_chroma_loc={_SITING}:out_range=pc,format=pix_fmts=rgb24")
+
+
+def check_colours(frame: av.VideoFrame, file: str) -> None:
+    """Raise MediaError where a decoded frame's tags say that its numbers mean other light or other primaries than
+    BT.709's or their like: HDR, or a wide gamut. Taken for what they are not, they come out pale, and every later
+    segment is made of that.
+
+    A clip without tags is taken as FFmpeg takes it, by BT.601's matrix, at whatever size: that is what FFmpeg writes
+    out of RGB unless it is told otherwise, and so do most programs that render with Wan.
+    """
+    curve, primaries = _UNLIKE.get(int(frame.color_trc)), _WIDE.get(int(frame.color_primaries))
+    if curve is None and primaries is None:
+        return
+    found = " with ".join(filter(None, [curve, primaries and f"primaries of {primaries}"]))
+    filters = _TONES if curve in _HDR.values() else _NARROW
+    hint = f"ffmpeg -i CLIP -vf {filters} OUT.mp4 gives it those"
+    raise MediaError(Problem(file, "frame 1", f"expected the colours of BT.709 or sRGB, found {found}", hint))
 
 
 def rgb_frame(pixels: npt.NDArray[np.uint8]) -> av.VideoFrame:

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from svid.errors import MediaError, Problem
-from svid.media.colour import to_rgb
+from svid.media.colour import check_colours, to_rgb
 from svid.media.turning import UPRIGHT, Turn, turn_of
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _arrays(path: Path, file: str) -> Iterator[npt.NDArray[np.uint8]]:
                 message = f"expected a frame of {size[0]}x{size[1]}, found {found}"
                 raise MediaError(Problem(file, f"frame {number}", message))
             turn = _same_turn(frame, turn, number, file)
+            if number == 1:
+                check_colours(frame, file)
             yield turn(np.asarray(convert(frame).to_ndarray(), np.uint8))
 
 

@@ -22,9 +22,11 @@ def film(
     rotation: float | None = None,
     times: Sequence[int] | None = None,
     pixels: str = "yuv420p",
+    colours: tuple[int, int] | None = None,
     **options: str,
 ) -> Path:
-    """A clip of a gradient that moves; `times` are the frames' own, in units of 1 / rate."""
+    """A clip of a gradient that moves; `times` are the frames' own, in units of 1 / rate, `colours` the tags of its
+    primaries and its curve."""
     width, height = size
     with av.open(str(path), "w", options=options) as sink:
         # x264's lookahead gives other bits on every run otherwise
@@ -33,6 +35,8 @@ def film(
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         if rotation is not None:
             stream.set_display_rotation(rotation)
+        if colours is not None:
+            stream.codec_context.color_primaries, stream.codec_context.color_trc = colours
         y, x = np.mgrid[0:height, 0:width]
         for number in range(frames):
             ramp = np.stack([x * 3 + number * 5, y * 4, x + y], -1).astype(np.uint8)

@@ -44,6 +44,32 @@ def test_any_other_matrix_is_refused_by_name(tmp_path: Path) -> None:
         probe(film(tmp_path / "a.mp4", rotation=30), "x")
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("primaries", "curve", "found"),
+    [
+        (9, 16, "PQ with primaries of BT.2020"),
+        (9, 18, "HLG with primaries of BT.2020"),
+        (1, 8, "linear light"),
+        (12, 1, "primaries of Display P3"),
+    ],
+)
+def test_colours_that_would_come_out_pale_are_refused(
+    tmp_path: Path, primaries: int, curve: int, found: str, suffix: str
+) -> None:
+    path = film(tmp_path / f"phone.{suffix}", colours=(primaries, curve))
+    with pytest.raises(MediaError) as refused:
+        probe(path, "phone")
+    (problem,) = refused.value.problems
+    assert str(problem).startswith(f"phone: frame 1: expected the colours of BT.709 or sRGB, found {found}")
+    assert ("tonemap" in str(problem)) == (curve > 15)
+
+
+@pytest.mark.parametrize("tags", [(1, 1), (2, 2), (6, 6), (5, 6), (1, 13), (1, 14), (1, 4)])
+def test_colours_of_standard_range_are_taken(tmp_path: Path, tags: tuple[int, int]) -> None:
+    assert probe(film(tmp_path / "a.mp4", colours=tags))[0] == 12
+
+
 def test_a_varying_rate_is_refused_and_a_trembling_one_is_not(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="varying one: frame 3 comes at the time of frame 2"):
         probe(film(tmp_path / "vfr.mp4", times=[0, 1, 2, 3, 10, 11, 12, 13, 40, 41, 42, 43]))
