@@ -77,9 +77,10 @@ def visible(frames: list[Scene], index: int, height: int, width: int) -> torch.T
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one subject in one video: is it there at the end in its colour; did it go the right way. None: can't be told,
-    as of one that the truth hides behind another."""
+    """Of one subject in one video: is it there at the end in its colour, and as large as it should be and where it
+    should; did it go the right way. None: can't be told, as of one that the truth hides behind another."""
 
+    present: bool | None
     kept: bool | None
     direction: bool | None
     area_ratio: float
@@ -93,8 +94,8 @@ FAR = 0.08
 def judge(pixels: torch.Tensor, frames: list[Scene], index: int = 0) -> Verdict:
     """Compare subject `index` of a video [n, H, W, 3] in [0, 1] with the truth.
 
-    Kept: in the last 8 frames its colour covers 0.5 to 2 times the true visible area and lies within 0.3 frame heights
-    of the true place; nothing is said of one that the truth hides there. Direction: until the truth first turns round,
+    Present: in the last 8 frames its colour covers half of the true visible area or more. Kept: not more than twice of
+    it, too, and within 0.3 frame heights of the true place. Nothing is said of one that the truth hides there. Direction: until the truth first turns round,
     the way from start to end points where the truth's does within 45 degrees and is 0.4 to 1.8 times as long; where the
     truth stands still, it moves less than FAR.
     """
@@ -105,10 +106,11 @@ def judge(pixels: torch.Tensor, frames: list[Scene], index: int = 0) -> Verdict:
     places = torch.tensor([[f.subjects[index].x, f.subjects[index].y] for f in frames])
     gap = (seen.centre[-LAST:].cpu() - places[-LAST:]).norm(dim=1).nanmean()
     shown = float(truth[-LAST:].mean()) >= VISIBLE
-    kept = 0.5 <= ratio <= 2.0 and bool(gap < 0.3) if shown else None
+    present = ratio >= 0.5 if shown else None
+    kept = present and ratio <= 2.0 and bool(gap < 0.3)
     if float(truth.min()) < 0.6 * float(truth.max()) and len(frames[0].subjects) > 1:
-        return Verdict(kept, None, ratio)
-    return Verdict(kept, _direction(seen.centre.cpu(), places), ratio)
+        return Verdict(present, kept, None, ratio)
+    return Verdict(present, kept, _direction(seen.centre.cpu(), places), ratio)
 
 
 def turning(places: torch.Tensor) -> int:

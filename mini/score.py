@@ -56,7 +56,9 @@ def render(
 
 
 def score(videos: torch.Tensor, samples: list[Sample], height: int, width: int) -> dict[str, float]:
-    """Share of subjects kept (right colour, size and place at the end), share that went the right way, and PSNR."""
+    """Share of subjects that are there at the end in the right colour, share that is kept in the right size and place
+    as well, share that went the right way, and PSNR."""
+    present: list[bool] = []
     kept: list[bool] = []
     ways: list[bool] = []
     error = 0.0
@@ -65,8 +67,10 @@ def score(videos: torch.Tensor, samples: list[Sample], height: int, width: int) 
         error += float((video - truth).square().mean()) / len(samples)
         for index in range(len(one.frames[0].subjects)):
             verdict = judge(video, one.frames, index)
-            if verdict.kept is not None:
+            if verdict.present is not None and verdict.kept is not None:
+                present.append(verdict.present)
                 kept.append(verdict.kept)
             if verdict.direction is not None:
                 ways.append(verdict.direction)
-    return {"kept": sum(kept) / len(kept), "direction": sum(ways) / max(len(ways), 1), "psnr": psnr(4 * error)}
+    shares = {"present": present, "kept": kept, "direction": ways}
+    return {name: sum(some) / max(len(some), 1) for name, some in shares.items()} | {"psnr": psnr(4 * error)}

@@ -11,8 +11,8 @@ def truth(seed):
     return timeline(scene, [(scripts[0], 80)])
 
 
-def one(motion, colour="red", x=0.5, y=0.5, ground="gray", light=1.0):
-    scene = Scene((Subject("circle", colour, "", x, y, 0.0, 0.18),), ground, "dotted", light=light)
+def one(motion, colour="red", x=0.5, y=0.5, ground="gray", light=1.0, radius=0.18):
+    scene = Scene((Subject("circle", colour, "", x, y, 0.0, radius),), ground, "dotted", light=light)
     return timeline(scene, [(Script((Action(motion),)), 80)])
 
 
@@ -23,7 +23,7 @@ def test_the_truth_is_judged_right():
         for frames in [truth(seed)]
         for i in range(len(frames[0].subjects))
     ]
-    assert all(v.kept for v in verdicts)
+    assert all(v.present and v.kept for v in verdicts)
     told = [v.direction for v in verdicts if v.direction is not None]
     assert all(told)
     assert len(told) > 0.8 * len(verdicts)
@@ -57,12 +57,21 @@ def test_the_wrong_way_is_noticed(shown, told):
 
 def test_another_colour_or_an_empty_picture_is_not_kept():
     frames = one("still")
-    assert not judge(draw(one("still", "green")), frames).kept
-    assert not judge(torch.full((81, 64, 64, 3), 0.5), frames).kept
+    for pixels in (draw(one("still", "green")), torch.full((81, 64, 64, 3), 0.5)):
+        found = judge(pixels, frames)
+        assert not found.present
+        assert not found.kept
+
+
+def test_one_that_is_elsewhere_or_grown_is_present_and_not_kept():
+    for shown in (one("still", x=0.85), one("still", radius=0.3)):
+        found = judge(draw(shown), one("still"))
+        assert found.present
+        assert not found.kept
 
 
 def test_a_faded_subject_is_not_kept():
     frames = one("still")
     pixels = draw(frames)
     grey = pixels.mean(-1, keepdim=True)
-    assert not judge(grey + 0.3 * (pixels - grey), frames).kept
+    assert not judge(grey + 0.3 * (pixels - grey), frames).present
