@@ -95,9 +95,9 @@ def judge(pixels: torch.Tensor, frames: list[Scene], index: int = 0) -> Verdict:
     """Compare subject `index` of a video [n, H, W, 3] in [0, 1] with the truth.
 
     Present: in the last 8 frames its colour covers half of the true visible area or more. Kept: not more than twice of
-    it, too, and within 0.3 frame heights of the true place. Nothing is said of one that the truth hides there. Direction: until the truth first turns round,
-    the way from start to end points where the truth's does within 45 degrees and is 0.4 to 1.8 times as long; where the
-    truth stands still, it moves less than FAR.
+    it, too, and within 0.3 frame heights of the true place. Nothing is said of one that the truth hides there.
+    Direction: until the truth first turns round, the way from start to end points where the truth's does within 45
+    degrees and is 0.4 to 1.8 times as long; where the truth stands still, it moves less than FAR.
     """
     truth = visible(frames, index, *pixels.shape[1:3])
     subject = frames[0].subjects[index]

@@ -54,6 +54,8 @@ COMMANDS = {
 }
 """Which module of svid.cli holds a command. Only that one is imported, so that `svid status` answers at once."""
 
+_ADDED = "svid.cli.added"
+
 
 class Text(click.types.StringParamType):
     """Text that can be stored, compared and printed. What is no UTF-8 reaches a program as halves of surrogate pairs,
@@ -111,10 +113,18 @@ class Cli(click.Group):
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from None
 
     def _added(self) -> dict[str, click.Command]:
+        """The commands of plugins, looked for once, as what is wrong with them is said once."""
+        context = click.get_current_context(silent=True)
+        if context is None:
+            return self._find(None)
+        found: dict[str, click.Command] | None = context.meta.get(_ADDED)
+        if found is None:
+            found = context.meta[_ADDED] = self._find(context.params.get("home"))
+        return found
+
+    def _find(self, given: Path | None) -> dict[str, click.Command]:
         from svid.plugin import load_for_cli
 
-        context = click.get_current_context(silent=True)
-        given = context.params.get("home") if context else None
         try:
             home = find_home(given).root
         except SvidError:

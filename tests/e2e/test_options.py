@@ -270,6 +270,18 @@ def test_a_stream_is_one_long_decode_bit_for_bit_also_after_a_restart(tmp_path: 
     assert torch.equal(picture(longer), frames)
 
 
+def test_a_decoder_is_let_go_of_when_something_is_decoded_otherwise(tmp_path: Any) -> None:
+    bench = bench_in(tmp_path / "home")
+    video = shown(bench, new("a", "one", decode={"stream": True}))
+    model = bench.studio._warm[1]
+    assert model.stream is not None
+    shown(bench, new("b", "two"))
+    assert bench.studio._warm[1] is model
+    assert model.stream is None
+    longer = bench.run({"extend": video["id"], "prompts": ["three"]})
+    assert len(longer["segments"]) == 2
+
+
 def test_what_a_decoder_forgot_has_no_part_in_its_frames() -> None:
     """A decoder that began `decoder_reach` latents ago gives the bits of one that saw everything; one that began much
     later does not."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import pytest
 from PIL import Image
 
 from svid.errors import ManifestError, MediaError
-from svid.home import Home
-from svid.inbox.accept import accept
+from svid.home import Home, bundled_dir
+from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import refuse
 from svid.inbox.claim import Claimed, claim, read_quiet
 from svid.inbox.pictures import PictureStore
 from svid.inbox.scan import LARGEST
+from svid.plugin.manager import Plugins
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
 
@@ -59,6 +62,20 @@ def test_only_regular_files_under_the_roots(
         getattr(pictures, take)(written, home.inbox, [home.inbox])
     assert not [path for path in home.tmp.rglob("*") if path.is_file()], "nothing is left behind"
     assert not [path for path in home.blobs.rglob("*") if path.is_file()], "nothing is stored"
+
+
+def test_roots_may_be_below_the_user_s_own_folder(
+    home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    Image.new("RGB", (32, 32), "red").save(album / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = home.root / "svid.toml"
+    config.write_text(re.sub(r"(?m)^roots = \[.*?\]", 'roots = ["~/album"]', config.read_text()))
+    desk = Desk(Home(home.root), store, Plugins.load(bundled_dir() / "plugins", home.plugins))
+    text = json.dumps({"name": "a", "image": str(album / "a.png"), "prompts": ["one"]})
+    assert len(desk.understand(text.encode(), "a.json", home.inbox).inputs) == 1
 
 
 def test_a_folder_that_becomes_a_link_after_it_was_judged(

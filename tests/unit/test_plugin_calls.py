@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from svid import hookimpl, testing
 from svid.api import Recipe
@@ -185,6 +185,20 @@ def test_two_recipes_with_one_name_name_both_plugins(plugin: Callable[[str, str]
 def test_recipes_that_are_none(answer: Any) -> None:
     with pytest.raises(PluginError, match=r"expected a list of svid\.api\.Recipe"):
         alone(stub("svid_recipes", lambda: answer)).recipes()
+
+
+def test_a_recipe_of_a_sampler_that_svid_has_not_is_refused_with_the_nearest() -> None:
+    with pytest.raises(PluginError, match=r"recipe 'x': sampler: expected one of svid's, found 'eulr'.*euler"):
+        alone(stub("svid_recipes", lambda: [recipe("x").model_copy(update={"sampler": "eulr"})])).recipes()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames": 80}, {"frames": 1}, {"width": 100}, {"height": 0}, {"fps": 0.5}, {"steps": 0}, {"boundary": 2}]
+)
+def test_a_recipe_is_held_to_what_a_manifest_is(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValidationError, match=name):
+        Recipe(name="x", variant="v", title="t", source="s", **wrong)
 
 
 def test_recipes_that_fail() -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import svid
+from svid.cli import main
 from svid.cli.plugins import plugins
 from svid.cli.schema import schema
 from svid.errors import HomeError, UsageError
@@ -46,6 +47,17 @@ def test_the_list_shows_who_serves_what_in_order(own: Path) -> None:
     assert "in place of the bundled one  9 " in decode
     assert decode.endswith("  goes around")
     assert lines[lines.index("svid_commands") + 1] == "  nobody"
+
+
+def test_a_plugin_s_command_does_not_take_the_place_of_one_of_svid_s(own: Path) -> None:
+    text = "import click\nfrom svid import hookimpl\n@hookimpl\ndef svid_commands(cli):\n"
+    for name in ("recipes", "mine"):
+        text += f"    cli.add_command(click.Command({name!r}, callback=lambda: click.echo('the plugin')))\n"
+    (own / "plugins/taker.py").write_text(text)
+    assert "the plugin" not in CliRunner().invoke(main, ["--home", str(own), "recipes"]).stdout
+    its = CliRunner().invoke(main, ["--home", str(own), "mine"])
+    assert its.stdout == "the plugin\n"
+    assert its.stderr == "svid: a plugin's command 'recipes' is left out: svid has one of that name\n"
 
 
 def test_the_list_as_json() -> None:
