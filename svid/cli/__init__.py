@@ -157,7 +157,12 @@ class Cli(click.Group):
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--home", type=click.Path(path_type=Path), help="The svid home (else SVID_HOME, else upwards from here).")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    is_eager=True,  # before --help, which lists the commands of its plugins
+    help="The svid home (else SVID_HOME, else upwards from here).",
+)
 @click.option("--debug", is_flag=True, help="Say more on stderr.")
 @click.version_option(svid.__version__)
 @click.pass_context

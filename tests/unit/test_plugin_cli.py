@@ -55,6 +55,7 @@ def test_a_plugin_s_command_does_not_take_the_place_of_one_of_svid_s(own: Path) 
         text += f"    cli.add_command(click.Command({name!r}, callback=lambda: click.echo('the plugin')))\n"
     (own / "plugins/taker.py").write_text(text)
     assert "the plugin" not in CliRunner().invoke(main, ["--home", str(own), "recipes"]).stdout
+    assert "\n  mine" in CliRunner().invoke(main, ["--home", str(own), "--help"]).stdout
     its = CliRunner().invoke(main, ["--home", str(own), "mine"])
     assert its.stdout == "the plugin\n"
     assert its.stderr == "svid: a plugin's command 'recipes' is left out: svid has one of that name\n"
