@@ -23,7 +23,7 @@ _SCALE = "flags=bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 # `reformat` has no word for it.
 _SITING = "left"
 
-_MATRIX_RGB = 0  # AVCOL_SPC_RGB, for which PyAV has no name
+_MATRIX_RGB, _MATRIX_UNSAID = 0, 2  # AVCOL_SPC_RGB and _UNSPECIFIED, for which PyAV has no names
 
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _UNLIKE = {
@@ -40,7 +40,8 @@ _WIDE = {
     int(ColorPrimaries.SMPTE432): "Display P3",
 }
 _TONES = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p"
-_NARROW = "colorspace=all=bt709"
+_NARROW = "colorspace=all=bt709"  # knows linear light, and none of the other curves
+_UNTAGGED = ":ispace=smpte170m"  # or the filter refuses a clip that does not say its matrix
 
 
 class Converter:
@@ -81,14 +82,17 @@ def check_colours(frame: av.VideoFrame, file: str) -> None:
     segment is made of that.
 
     A clip without tags is taken as FFmpeg takes it, by BT.601's matrix, at whatever size: that is what FFmpeg writes
-    out of RGB unless it is told otherwise, and so do most programs that render with Wan.
+    out of RGB unless it is told otherwise.
     """
     curve, primaries = _UNLIKE.get(int(frame.color_trc)), _WIDE.get(int(frame.color_primaries))
     if curve is None and primaries is None:
         return
     found = " with ".join(filter(None, [curve, primaries and f"primaries of {primaries}"]))
-    filters = _TONES if curve in _HDR.values() else _NARROW
-    hint = f"ffmpeg -i CLIP -vf {filters} OUT.mp4 gives it those"
+    hint = "convert it to BT.709 with a program that knows that curve"
+    if curve in (None, *_HDR.values(), "linear light"):
+        untagged = _UNTAGGED if int(frame.colorspace) == _MATRIX_UNSAID else ""
+        filters = _TONES if curve in _HDR.values() else _NARROW + untagged
+        hint = f"ffmpeg -i CLIP -vf {filters} OUT.mp4 gives it those"
     raise MediaError(Problem(file, "frame 1", f"expected the colours of BT.709 or sRGB, found {found}", hint))
 
 

@@ -23,10 +23,11 @@ def film(
     times: Sequence[int] | None = None,
     pixels: str = "yuv420p",
     colours: tuple[int, int] | None = None,
+    matrix: int = 2,
     **options: str,
 ) -> Path:
     """A clip of a gradient that moves; `times` are the frames' own, in units of 1 / rate, `colours` the tags of its
-    primaries and its curve."""
+    primaries and its curve, `matrix` that of its matrix (2: none)."""
     width, height = size
     with av.open(str(path), "w", options=options) as sink:
         # x264's lookahead gives other bits on every run otherwise
@@ -36,6 +37,7 @@ def film(
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if colours is not None:
+            stream.codec_context.colorspace = matrix
             stream.codec_context.color_primaries, stream.codec_context.color_trc = colours
         y, x = np.mgrid[0:height, 0:width]
         for number in range(frames):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.filter import Graph
 
 from svid.errors import MediaError
 from svid.media import reading
@@ -63,6 +65,35 @@ def test_colours_that_would_come_out_pale_are_refused(
     (problem,) = refused.value.problems
     assert str(problem).startswith(f"phone: frame 1: expected the colours of BT.709 or sRGB, found {found}")
     assert ("tonemap" in str(problem)) == (curve > 15)
+
+
+@pytest.mark.parametrize("matrix", [1, 2, 9])
+@pytest.mark.parametrize("tags", [(12, 1), (12, 13), (9, 14), (1, 8)])
+def test_the_filter_that_is_named_gives_colours_that_are_taken(
+    tmp_path: Path, tags: tuple[int, int], matrix: int
+) -> None:
+    """As far as PyAV's FFmpeg has the filter: it has none of those for HDR."""
+    path = film(tmp_path / "a.mp4", colours=tags, matrix=matrix)
+    with pytest.raises(MediaError) as refused:
+        probe(path)
+    named = re.search(r"-vf colorspace=(\S+)", str(refused.value))
+    assert named
+    with av.open(str(path)) as source:
+        frame = next(source.decode(video=0))
+    graph = Graph()
+    picture = f"video_size=64x48:pix_fmt=yuv420p:time_base=1/12:colorspace={int(frame.colorspace)}:range=1"
+    graph.link_nodes(
+        graph.add("buffer", picture), graph.add("colorspace", named[1]), graph.add("buffersink")
+    ).configure()
+    graph.vpush(frame)
+    done = graph.vpull()
+    assert (done.color_primaries, done.color_trc, done.colorspace) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("tags", [(1, 9), (10, 17)])
+def test_curves_that_no_filter_knows_get_no_command(tmp_path: Path, tags: tuple[int, int]) -> None:
+    with pytest.raises(MediaError, match="with a program that knows that curve"):
+        probe(film(tmp_path / "a.mp4", colours=tags))
 
 
 @pytest.mark.parametrize("tags", [(1, 1), (2, 2), (6, 6), (5, 6), (1, 13), (1, 14), (1, 4)])
