@@ -123,7 +123,29 @@ def _drop(home: Home, number: int) -> None:
 
 def _start(home: Home, **env: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "svid", "--home", str(home.root), "up", "--once"]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **env})
+    with _log(home).open("ab") as log:
+        return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONFAULTHANDLER": "1", **env})
+
+
+def _log(home: Home) -> Path:
+    """What its daemons and their render processes say."""
+    return home.root / "daemons.log"
+
+
+def _ended(home: Home, daemon: subprocess.Popen[bytes]) -> int:
+    """The exit status of a daemon. Raises TimeoutError with what each of its threads is at where it doesn't end."""
+    try:
+        return daemon.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        for process in (*children(daemon.pid), daemon.pid):
+            os.kill(process, signal.SIGABRT)  # on which Python says where every thread is
+            time.sleep(2)
+        daemon.kill()
+        daemon.wait()
+    jobs = _rows(home, "SELECT file, state, worker, attempt, progress, claimed FROM job")
+    files = [file.name for folder in (home.inbox, home.claimed, home.daemons) for file in folder.iterdir()]
+    said = _log(home).read_text(errors="replace")[-20_000:]
+    raise TimeoutError("\n".join([f"{home.root} gets nowhere", *map(str, jobs), *files, said]))
 
 
 def _at_every_point(chaos: Chaos) -> None:
@@ -133,7 +155,7 @@ def _at_every_point(chaos: Chaos) -> None:
     _drop_next(chaos)
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if _start(chaos.home, SVID_CRASH=",".join(POINTS), SVID_CRASH_ONCE=str(markers)).wait(PATIENCE) == 0:
+        if _ended(chaos.home, _start(chaos.home, SVID_CRASH=",".join(POINTS), SVID_CRASH_ONCE=str(markers))) == 0:
             break
     chaos.kills += len(list(markers.iterdir()))
     shutil.rmtree(markers)
@@ -197,7 +219,7 @@ def _waiting(home: Home) -> bool:
 
 def _until_done(home: Home) -> None:
     end = time.monotonic() + PATIENCE
-    while _start(home).wait(PATIENCE) != 0 or _waiting(home):
+    while _ended(home, _start(home)) != 0 or _waiting(home):
         if time.monotonic() > end:
             raise TimeoutError(f"{home.root} does not come to an end")
 
