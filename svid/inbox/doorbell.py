@@ -29,20 +29,33 @@ class Doorbell:
         self.folder = folder
         self.ring = ring
         self._observer: BaseObserver | None = None
+        self._said = ""
 
     def check(self) -> None:
         """Start the observer, or start it again where it has died (a folder replaced, a share gone)."""
         if self._observer is not None and self._observer.is_alive():
             return
+        try:
+            self._observer = self._observe()
+            self._said = ""
+        except OSError as error:  # also: more observers than the system allows
+            if self._said != str(error):
+                self._said = str(error)
+                log.warning("no file system events for %s (%s): looking every few seconds instead", self.folder, error)
+
+    def _observe(self) -> BaseObserver:
+        if self._observer is not None:
+            self._observer.stop()  # it reads on behind a thread that has died
+            self._observer = None
         observer = Observer()
         events = [FileCreatedEvent, FileMovedEvent, FileClosedEvent]
         try:
             observer.schedule(_Ring(self.ring), str(self.folder), event_filter=events)
             observer.start()
-        except OSError as error:
-            log.warning("no file system events for %s (%s): looking every few seconds instead", self.folder, error)
-            return
-        self._observer = observer
+        except OSError:
+            observer.stop()  # what reads for it began when it was made
+            raise
+        return observer
 
     def stop(self) -> None:
         """Stop the observer."""

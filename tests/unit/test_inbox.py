@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -208,3 +209,37 @@ def test_the_doorbell_rings_and_comes_back_after_its_observer_died(home: Home) -
         assert rung.wait(10)
     finally:
         bell.stop()
+
+
+def test_without_events_the_doorbell_says_so_once_and_leaves_nothing_behind(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    bell = Doorbell(home.root / "nothing", lambda: None)
+    threads = threading.active_count()
+    for _ in range(3):
+        bell.check()
+    assert threading.active_count() == threads
+    assert [record.getMessage().count("looking every few seconds") for record in caplog.records] == [1]
+    (home.root / "nothing").mkdir()
+    try:
+        bell.check()
+        assert bell._observer is not None
+        assert bell._observer.is_alive()
+    finally:
+        bell.stop()
+
+
+def test_a_system_that_allows_no_more_observers_costs_the_events_and_not_the_daemon(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    bell = Doorbell(home.inbox, lambda: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        bell.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "looking every few seconds" in caplog.text
+    assert bell._observer is None
