@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ class Lines:
         """Show one event of the daemon or of its render process."""
         describe = getattr(self, f"_{event['event'].replace('-', '_')}", None)
         if describe is not None:
-            describe(event)
+            with contextlib.suppress(OSError):  # a log on a full disk, a reader that is gone: the work goes on
+                describe(event)
 
     def say(self, text: str, style: str = "") -> None:
         """One line. What comes from manifests is shown as it is, never as markup."""
@@ -108,7 +110,7 @@ class Lines:
         self.say(f"{event['job']}: out of memory with {event['model']} as {plan}: {event['detail']}; {rest}", "yellow")
 
     def _recovered(self, event: dict[str, Any]) -> None:
-        self.say(f"{event['job']}: its daemon is gone, taking it over")
+        self.say(f"{event['job']}: nobody is at it any more, taking it over")
 
     def _lost(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: attempt {event['attempt']} was taken over; what it still had is dropped", "yellow")
@@ -144,8 +146,9 @@ class JsonScreen(Lines):
         """Show one event of the daemon or of its render process."""
         note(event)
         if event["event"] != "step":
-            self.console.file.write(as_line({"level": "info", **event}) + "\n")
-            self.console.file.flush()
+            with contextlib.suppress(OSError):
+                self.console.file.write(as_line({"level": "info", **event}) + "\n")
+                self.console.file.flush()
 
 
 class Live(Lines):

@@ -8,7 +8,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from sqlalchemy import func, select
@@ -17,19 +17,19 @@ from sqlalchemy.orm import Session
 from svid.crash import crashpoint
 from svid.daemon.child import Child
 from svid.daemon.halt import Halt
+from svid.daemon.intake import Intake
 from svid.daemon.ladder import Ladder
 from svid.daemon.later import Later
 from svid.daemon.lock import DaemonLock, running
 from svid.daemon.orders import Orders
 from svid.daemon.places import check_places
 from svid.daemon.report import Reporter
-from svid.errors import Paused, Problem, StorageError, SvidError, UnknownVideo
+from svid.errors import Paused, Problem, StorageError
 from svid.home import Home
-from svid.inbox.accept import Desk, accept
-from svid.inbox.answer import answer, refuse, unanswered
-from svid.inbox.claim import Claimed, adopt, claim
+from svid.inbox.accept import Desk
+from svid.inbox.answer import answer, unanswered
+from svid.inbox.claim import claimed_names
 from svid.inbox.doorbell import Doorbell
-from svid.inbox.scan import Scanner
 from svid.store import queue
 from svid.store.engine import Store
 from svid.store.homes import roots
@@ -43,9 +43,6 @@ LIVE = ("queued", "running")
 PROGRESS_EVERY = 1.0
 """Seconds between two notes of a job's progress in the database."""
 
-PATIENCE = 30.0
-"""Seconds that an extension waits for the manifest of its video, where others are on their way."""
-
 
 class Screen(Protocol):
     """What shows people what happens."""
@@ -58,13 +55,13 @@ class Daemon:
     """One daemon of a home. Several may run on one home; each file and each job is taken by one of them."""
 
     def __init__(self, home: Home, store: Store, desk: Desk, screen: Screen, *, once: bool = False) -> None:
-        self.home, self.store, self.desk, self.screen, self.once = home, store, desk, screen, once
+        self.home, self.store, self.screen, self.once = home, store, screen, once
         self.settings = home.config.daemon
         self.lock = DaemonLock(home.daemons, home.id)
         self.halt = Halt(home, store, self.lock, screen.show)
         self.later = Later(self.halt, self.settings.poll, screen.show)
         self._owed: list[tuple[str, int, dict[str, Any]]] = []
-        self.scanner = Scanner(home.inbox, self.settings.settle)
+        self.intake = Intake(home, desk, self.lock, self.halt, self.later, screen.show)
         self.child: Child | None = None
         self.ladder = Ladder(home.config.render.memory)
         self.snapshots = Snapshots(home.snapshots, home.tmp)
@@ -76,7 +73,6 @@ class Daemon:
         self.orders = Orders(home.orders, home.id)
         self.reporter = Reporter(home, store)
         self.paused = self.draining = False
-        self._unknown: dict[str, float] = {}
 
     def wake(self) -> None:
         """Make the loop look now. May be called from any thread and from signal handlers."""
@@ -143,11 +139,18 @@ class Daemon:
             self._bury(self.child)
         if self.stopping or self.halt.reason is not None:
             return
-        for job in queue.recover(self.store, self.home.id, self.lock.alive):
+        for job in queue.recover(self.store, self.home.id, self._works):
             self.screen.show({"event": "recovered", "job": job})
-        self._take_files()
+        self.intake.take()
         if not self.paused and not self.draining:
             self._start_job()
+
+    def _works(self, worker: str) -> bool:
+        """Whether a job that a daemon has taken is in somebody's hands: of one's own, only the render process's and
+        those whose end is still to be written down. An error of the disk may come between the claim and those."""
+        if worker != self.lock.id:
+            return self.lock.alive(worker)
+        return bool(self._owed) or (self.child is not None and self.child.job is not None)
 
     def _obey(self) -> None:
         """Carry out what people have ordered."""
@@ -175,61 +178,6 @@ class Daemon:
                 self.failures += row.state == "failed"
                 self.screen.show({"event": row.state, "job": job, "errors": row.errors, "file": row.file})
 
-    def _take_files(self) -> None:
-        for file in self.scanner.look():
-            if self.later.due(file.name):
-                with self.later.trying(file.name):
-                    claim(file, self.home.claimed, self.lock.id)
-        refused = []
-        for claimed in adopt(self.home.claimed, self.lock.id, self.lock.alive, self._has_job, self.store.write):
-            problems = self._take(claimed)
-            if problems:
-                refused.append((claimed, problems))
-        if refused:
-            self.halt.check()  # where nothing can be read, no manifest is to blame
-        for claimed, problems in refused:
-            self._refuse(claimed, problems)
-
-    def _take(self, claimed: Claimed) -> Sequence[Problem]:
-        """Make a job of a file, or say what is wrong with it; nothing where it is to be looked at again."""
-        try:
-            job = accept(self.desk, claimed)
-        except StorageError:  # not the file's fault; it stays where it is and is looked at again
-            raise
-        except SvidError as error:
-            return () if isinstance(error, UnknownVideo) and self._more_to_come(claimed) else error.problems
-        except OSError as error:
-            return [Problem(claimed.name, "", f"can't be read: {error.strerror}")]
-        except Exception as error:  # whatever a file makes svid do, it is not to end the daemon
-            log.exception("%s could not be understood", claimed.name)
-            message = f"svid failed on it: {type(error).__name__}: {error}"
-            return [Problem(claimed.name, "", message, "please report this")]
-        if job is not None:
-            self.screen.show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
-        return ()
-
-    def _more_to_come(self, claimed: Claimed) -> bool:
-        """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
-        still settling, or one that was taken and is not accepted yet. Not for ever: that one may wait for ours."""
-        since = self._unknown.setdefault(claimed.path.name, time.monotonic())
-        if time.monotonic() - since > PATIENCE:
-            return False
-        others = (file.name for file in self.home.claimed.iterdir() if file.name not in self._unknown)
-        return bool(self.scanner.waiting) or not all(self._has_job(name) for name in others if name != ".gitkeep")
-
-    def _refuse(self, claimed: Claimed, problems: Sequence[Problem]) -> None:
-        folder = refuse(self.home, self.store, claimed, problems)
-        if folder is None:
-            return
-        self.failures += 1
-        errors = [problem.as_dict() for problem in problems]
-        self.screen.show({"event": "refused", "file": claimed.name, "errors": errors, "folder": folder.name})
-
-    def _has_job(self, name: str) -> bool:
-        own = (Job.home == self.home.id, Job.claimed == name)
-        with self.store.read() as session:
-            return bool(session.scalar(select(func.count(Job.seq)).where(*own)))
-
     def _start_job(self) -> None:
         if self.child is not None and self.child.job is not None:
             return
@@ -256,7 +204,7 @@ class Daemon:
             return not busy
         if self.once and self.paused and not busy:
             raise Paused(Problem(str(self.home.root), "", "is paused", "svid resume"))
-        if not self.once or busy or self.scanner.waiting:
+        if not self.once or busy or self.intake.waiting:
             return False
         with self.store.read() as session:
             live = queue.unanswered(session, self.home.id)
@@ -266,7 +214,7 @@ class Daemon:
                 return not session.scalar(
                     select(func.count(Job.seq)).where(Job.home == self.home.id, Job.state.in_(LIVE))
                 )
-        return live == 0 and not any(self.home.claimed.glob("*.[0-9]*.*"))
+        return live == 0 and not claimed_names(self.home.claimed)
 
     def _check_others(self, session: Session) -> None:
         """For --once, with nothing to do: raises Paused where a job waits for one that nobody is there to do."""
@@ -277,7 +225,7 @@ class Daemon:
                 raise Paused(Problem(job, "", message, f"svid --home {root} up"))
 
     def _exit_code(self) -> int:
-        failed = StorageError.exit_code if self.later else int(self.failures > 0)
+        failed = StorageError.exit_code if self.later else int(self.failures + self.intake.refused > 0)
         return failed if self.once else 0
 
     def _gives_up(self) -> bool:
@@ -302,7 +250,7 @@ class Daemon:
     def _patience(self) -> float:
         """Sooner where a file is settling, or where a dead daemon's render process may still be ending."""
         poll = min(self.settings.poll, self.reporter.every or self.settings.poll)
-        if self.scanner.waiting:
+        if self.intake.waiting:
             return min(poll, max(self.settings.settle / 2, 0.05))
         return min(poll, 0.2) if self.once else poll
 
@@ -340,15 +288,17 @@ class Daemon:
     def _settle(self, child: Child, message: dict[str, Any]) -> None:
         """A job has ended, one way or another."""
         job, child.job = child.job, None
+        starved = message["outcome"] == "out of memory"
+        if starved:
+            message = self.ladder.met(child.doing, message)
+        if job is not None:
+            self._owed.append((job, child.attempt, message))
         if message["outcome"] == "storage":
             self.halt.met(Problem(**message["problem"]))
-        elif message["outcome"] == "out of memory":
-            message = self.ladder.met(child.doing, message)
+        if starved:
             if self.child is not None:
                 child.end()  # a fresh process has all of its memory again
             self.child = None
-        if job is not None:
-            self._owed.append((job, child.attempt, message))
         if not self.halt.broken:
             self._pay()
 

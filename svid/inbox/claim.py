@@ -40,6 +40,19 @@ def claim(file: Path, folder: Path, worker: str) -> Claimed | None:
     return Claimed(target, name)
 
 
+def claimed_parts(name: str) -> tuple[str, str] | None:
+    """Who claimed the file of this name in watch/claimed, and what it was called; None for one that nobody claimed: a
+    copier or another system may leave its own there."""
+    owner, _, rest = name.partition(".")
+    number, _, shown = rest.partition(".")
+    return (owner, shown) if owner and shown and number.isdecimal() else None
+
+
+def claimed_names(folder: Path) -> list[str]:
+    """The names of the manifests in watch/claimed."""
+    return [file.name for file in folder.iterdir() if claimed_parts(file.name) is not None]
+
+
 def shown_name(name: str) -> str:
     """A file's name as text: bytes that are no UTF-8 and control characters replaced, at most 160 bytes long."""
     text = os.fsencode(name).decode("utf-8", "replace")
@@ -64,9 +77,11 @@ def adopt(
     finds that it is not.
     """
     for file in sorted(folder.iterdir(), key=_turn):
-        owner, _, rest = file.name.partition(".")
-        number, _, name = rest.partition(".")
-        if not number.isdecimal() or not name or (owner != worker and alive(owner)) or has_job(file.name):
+        parts = claimed_parts(file.name)
+        if parts is None or has_job(file.name):
+            continue
+        owner, name = parts
+        if owner != worker and alive(owner):
             continue
         if owner == worker:
             yield Claimed(file, name)

@@ -201,22 +201,21 @@ def trouble_at_a_glance(folder: Path, reserve: int) -> Problem | None:
 
 
 def probe(folder: Path) -> Problem | None:
-    """Write a small file into `folder`, flush it, read it back and remove it again; says what goes wrong."""
+    """Write a small file into `folder`, flush it and read it back; says what goes wrong. It has no name by then, so
+    that a process that is killed here leaves nothing."""
     file = folder / f".{secrets.token_hex(4)}-probe.part"
     data = bytes(range(256)) * (PROBE // 256)
     try:
-        try:
-            with file.open("w+b") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-                if hasattr(os, "posix_fadvise"):  # from the disk, where the system can forget what it has in memory
-                    os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                stream.seek(0)
-                if stream.read() != data:
-                    raise OSError(errno.EIO, "other bytes come back than were written")
-        finally:
-            file.unlink(missing_ok=True)
+        with file.open("w+b") as stream:
+            file.unlink()
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if hasattr(os, "posix_fadvise"):  # from the disk, where the system can forget what it has in memory
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            stream.seek(0)
+            if stream.read() != data:
+                raise OSError(errno.EIO, "other bytes come back than were written")
     except OSError as error:
         hint = ERRNOS.get(error.errno or 0, "svid writes here")
         return Problem(str(folder), "", str(error.strerror or error), hint)

@@ -209,14 +209,14 @@ def _without_progress(session: Session, job: str) -> int:
 
 
 def recover(store: Store, home: str, alive: Callable[[str], bool]) -> list[str]:
-    """Put back the jobs of a home whose worker is gone, and return their ids."""
+    """Put back the jobs of a home whose worker is not at work on them any more, and return their ids."""
     own = and_(Job.home == home, Job.state == "running")
     with store.read() as session:
         running = list(session.execute(select(Job.id, Job.attempt, Job.worker).where(own)))
     lost = [(job, attempt) for job, attempt, worker in running if not alive(worker or "")]
     for job, attempt in lost:
         try:
-            release(store, job, attempt, "interrupted", "the daemon ended")
+            release(store, job, attempt, "interrupted", "nobody was at it any more")
         except Fenced:
             continue
     return [job for job, _ in lost]

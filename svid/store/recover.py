@@ -148,7 +148,7 @@ def _receipts(homes: Mapping[str, Path], report: Report) -> Iterator[Rows]:
         rows = _read(file, str(file.relative_to(homes[id_])), report)
         if rows is not None:
             rows["job"][0]["home"] = id_  # it lies there
-            rows["job"][0]["answered"] = True
+            rows["job"][0]["answered"] = any(file.parent.glob("manifest*"))  # which moves there last
             found.append((rows["job"][0]["seq"], file.parent.name, rows))
     report.receipts = len(found)
     for _, _, rows in sorted(found, key=lambda one: one[:2]):

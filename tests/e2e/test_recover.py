@@ -22,7 +22,8 @@ from svid.store import queue
 from svid.store.models import Job
 from svid.store.quick import look
 from svid.workbench import Workbench
-from tests.e2e.tools import bench_in, new, rows, value
+from tests.conftest import quick_home, svid
+from tests.e2e.tools import bench_in, drop, new, rows, value
 
 TABLES = ("blob", "asset", "segment", "clip", "video", "job", "attempt", "job_segment", "artifact")
 
@@ -305,3 +306,18 @@ def test_a_quick_look_ends_in_time_and_takes_every_row_once(copy: Home, monkeypa
         assert sorted(seen) == sorted({row.sha256 for row in session.query(Blob)})
         found = module.look(session, Blobs(copy.blobs, copy.tmp), seconds=0.0)
     assert (found.checked, found.complete) == (0, False)
+
+
+def test_an_answer_that_was_cut_off_is_given_after_a_recovery(tmp_path: Path) -> None:
+    home = quick_home(tmp_path / "home")
+    drop(home, "a.json", new("a", "one"))
+    killed = svid(home, "up", "--once", check=False, SVID_CRASH="answer-written")
+    assert killed.returncode < 0
+    for end in ("", "-wal", "-shm"):
+        Path(f"{home.database}{end}").unlink(missing_ok=True)
+    recover(home, "--yes")
+    assert rows(home, "SELECT state, answered FROM job") == [("done", 0)]
+    svid(home, "up", "--once")
+    (folder,) = (path.parent for path in home.done.glob("*/result.json"))
+    assert (folder / "manifest.json").is_file()
+    assert rows(home, "SELECT state, answered FROM job") == [("done", 1)]

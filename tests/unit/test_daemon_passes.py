@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from svid.cli.open import desk_of
+from svid.daemon import loop
 from svid.daemon.loop import Daemon
 from svid.errors import Problem, StorageError
 from svid.home import Home
+from svid.screen import screen_for
 from svid.store import queue
 from svid.workbench import Workbench
 from tests.e2e.tools import drop, new, rows
@@ -64,7 +69,7 @@ def daemon(home: Home) -> Iterator[Daemon]:
 def running(daemon: Daemon) -> str:
     """A job that this daemon's render process has."""
     drop(daemon.home, "a.json", new("a", "one"))
-    daemon._take_files()
+    daemon.intake.take()
     job = queue.claim(daemon.store, daemon.lock.id, daemon.home.id)
     assert job is not None
     return job.id
@@ -77,9 +82,9 @@ def test_an_extension_that_is_older_than_its_video_waits_for_it(daemon: Daemon) 
     os.utime(daemon.home.inbox / "more.json", (1, 1))
     os.utime(daemon.home.inbox / "never.json", (0, 0))
     assert isinstance(daemon.screen, Told)
-    daemon._take_files()
+    daemon.intake.take()
     assert daemon.screen.files("accepted") == ["base.json"]
-    daemon._take_files()
+    daemon.intake.take()
     assert daemon.screen.files("accepted") == ["base.json", "more.json"]
     assert daemon.screen.files("refused") == ["never.json"]
 
@@ -113,3 +118,52 @@ def test_a_render_process_that_has_ended_is_buried_while_the_daemon_stops(daemon
     daemon._pass()
     assert daemon.child is None
     assert rows(daemon.home, "SELECT state FROM job") == [("queued",)]
+
+
+def test_strangers_among_the_claimed_files_keep_no_daemon_from_ending(daemon: Daemon) -> None:
+    (daemon.home.claimed / ".3fa9c1b2-probe.part").touch()
+    daemon.once = True
+    daemon._pass()
+    assert daemon._finished()
+
+
+def test_a_job_without_a_render_process_is_taken_up_again(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    drop(daemon.home, "a.json", new("a", "one"))
+    monkeypatch.setattr(loop, "Child", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        daemon._pass()
+    assert rows(daemon.home, "SELECT state, worker FROM job") == [("running", daemon.lock.id)]
+    daemon.orders.pause()
+    daemon._pass()
+    assert rows(daemon.home, "SELECT state, worker FROM job") == [("queued", None)]
+    assert rows(daemon.home, "SELECT outcome FROM attempt") == [("interrupted",)]
+
+
+def test_a_job_in_hand_or_one_whose_end_is_owed_is_not_taken_up_again(daemon: Daemon) -> None:
+    job = running(daemon)
+    daemon.paused = True
+    daemon.orders.pause()
+    daemon.child = Talker(job, [])  # type: ignore[assignment]
+    daemon._pass()
+    assert rows(daemon.home, "SELECT state FROM job") == [("running",)]
+    daemon.child.job = None
+    daemon._owed.append((job, 1, {"outcome": "failed", "errors": [Problem("a.json", "", "no").as_dict()]}))
+    assert daemon._works(daemon.lock.id)
+    daemon._pass()
+    assert rows(daemon.home, "SELECT state FROM job") == [("failed",)]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_log_that_takes_no_more_costs_no_work(as_json: bool) -> None:
+    shown = False
+    with (
+        pytest.raises(OSError, match="No space left"),  # on closing: what it could not take is tried once more
+        Path("/dev/full").open("w") as full,
+        screen_for(Console(file=full), as_json=as_json) as screen,
+    ):
+        screen.show({"event": "up", "home": "h", "once": True})
+        shown = True
+    assert shown

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from svid.home import Home
-from svid.inbox.claim import adopt, claim, read_quiet, shown_name
+from svid.inbox.claim import adopt, claim, claimed_names, read_quiet, shown_name
 from svid.inbox.doorbell import Doorbell
 from svid.inbox.scan import LARGEST, Scanner
 
@@ -243,3 +243,12 @@ def test_a_system_that_allows_no_more_observers_costs_the_events_and_not_the_dae
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "looking every few seconds" in caplog.text
     assert bell._observer is None
+
+
+def test_what_nobody_claimed_is_no_manifest_of_ours(home: Home) -> None:
+    for name in (".3fa9c1b2-probe.part", ".gitkeep", "notes.2024-01.txt", "._h1-00ff.0.a.json", "w.0.", "w.x.a.json"):
+        (home.claimed / name).touch()
+    assert claimed_names(home.claimed) == []
+    assert list(adopt(home.claimed, "w", lambda _: False, lambda _: False)) == []
+    (home.claimed / "w.0.a.json").touch()
+    assert claimed_names(home.claimed) == ["w.0.a.json"]

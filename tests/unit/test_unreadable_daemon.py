@@ -81,7 +81,7 @@ def test_a_picture_that_can_not_be_read_costs_its_manifest(daemon: Daemon, monke
     drop_whole(daemon.home, "a.json", new("a", "one", image="bad.png"))
     drop_whole(daemon.home, "b.json", new("b", "one"))
     reads_badly(monkeypatch, ["bad.png"])
-    daemon._take_files()
+    daemon.intake.take()
     assert [event["file"] for event in told(daemon, "accepted")] == ["b.json"]
     (refused,) = told(daemon, "refused")
     assert refused["file"] == "a.json"
@@ -99,7 +99,7 @@ def test_a_manifest_that_can_not_be_read_costs_itself(daemon: Daemon, monkeypatc
     monkeypatch.setattr(accept_module, "read_quiet", read)
     for name in ("a", "b"):
         drop_whole(daemon.home, f"{name}.json", new(name, "one"))
-    daemon._take_files()
+    daemon.intake.take()
     assert [event["file"] for event in told(daemon, "accepted")] == ["b.json"]
     assert told(daemon, "refused")[0]["errors"][0]["message"] == "can't be read: Input/output error"
 
@@ -111,7 +111,7 @@ def test_on_a_broken_storage_no_manifest_is_refused(
     reads_badly(monkeypatch, ["harbour.png"])
     broken.bad.add("-probe.part")
     with daemon.halt.guard():
-        daemon._take_files()
+        daemon.intake.take()
     assert daemon.halt.broken
     assert "Input/output error" in notes(daemon.home.daemons, daemon.home.id)[0]
     assert list(daemon.home.failed.iterdir()) == []
@@ -120,7 +120,7 @@ def test_on_a_broken_storage_no_manifest_is_refused(
     daemon.halt._until = 0.0
     daemon.halt.look()
     assert daemon.halt.reason is None
-    daemon._take_files()
+    daemon.intake.take()
     assert [event["file"] for event in told(daemon, "accepted")] == ["a.json"]
 
 
@@ -140,7 +140,7 @@ def failed_jobs(daemon: Daemon, *names: str) -> list[str]:
     """Jobs that have ended and have no answer."""
     for name in names:
         drop_whole(daemon.home, f"{name}.json", new(name, "one"))
-    daemon._take_files()
+    daemon.intake.take()
     jobs = [event["job"] for event in told(daemon, "accepted")]
     for job in jobs:
         assert queue.cancel(daemon.store, job)
