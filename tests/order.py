@@ -115,7 +115,7 @@ class Record:
 
 def _pointed(home: Home) -> tuple[set[Path], dict[str, str]]:
     """The files that rows point at, and the jobs with their states."""
-    with contextlib.closing(sqlite3.connect(f"file:{home.database}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(sqlite3.connect(f"{home.database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         rows = connection.execute
         try:
             points = {home.blobs / name[:2] / name for (name,) in rows("SELECT sha256 FROM blob")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ def submit(ctx: click.Context, file: Path) -> None:
     desk = desk_of(home)
     if str(file) == "-":
         data, name, folder = sys.stdin.buffer.read(), "stdin", Path.cwd()
-        name += ".json" if data.lstrip().startswith(b"{") else ".toml"
+        name += ".json" if data.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else ".toml"
     else:
         data, name, folder = file.read_bytes(), file.name, file.absolute().parent
     # The picture may lie anywhere: whoever can run this command can read it, unlike one who can only write to the
@@ -103,7 +104,9 @@ def ask_for(home: Home, verb: str, video: str, options: Mapping[str, Any]) -> Pa
     """Check the manifest of a verb that stands on a video, drop it into the inbox and return where it is. Options that
     were not given are left out."""
     manifest: dict[str, Any] = {verb: video}
-    manifest |= {key: value for key, value in options.items() if value not in (None, (), False)}
+    manifest |= {
+        key: value for key, value in options.items() if value is not None and value is not False and value != ()
+    }
     desk = desk_of(home)
     data = as_json(manifest)
     desk.understand(data, f"{verb}.json", home.inbox)

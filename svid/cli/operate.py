@@ -114,7 +114,7 @@ def asked(row: Job) -> dict[str, Any]:
     return written
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # -5 is a number here
 @click.argument("job")
 @click.argument("number", type=click.IntRange(-9, 9))
 @click.pass_context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,9 +15,23 @@ from svid.store.blobs import Blobs
 MIB = 2**20
 
 
+class Days(click.FloatRange):
+    """Days, as a number: `nan` compares as neither too few nor too many."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails where it is none, or out of range."""
+        found = float(super().convert(value, param, ctx))
+        if found != found:
+            self.fail("expected a number of days, found nan", param, ctx)
+        return found
+
+
+DAYS = Days(0, 36500)
+
+
 @click.command()
 @click.option("--yes", is_flag=True, help="Do it; without this, nothing is changed.")
-@click.option("--grace", default=7.0, show_default=True, help="Days that the trash is kept.")
+@click.option("--grace", type=DAYS, default=7.0, show_default=True, help="Days that the trash is kept.")
 @click.option("--undo", metavar="STAMP", help="Put back what an earlier run has moved into the trash.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
@@ -120,7 +135,8 @@ def recover(ctx: click.Context, *, yes: bool, as_json: bool) -> None:
     for line in report.lost:
         click.echo(f"lost: {line}", err=True)
     click.echo(", ".join(f"{number} {name}" for name, number in report.found.items()))
-    if kept is not None:
-        click.echo(f"in place; the old database is {home.shown(kept)}. svid verify reads every byte")
+    if yes:
+        old = home.shown(kept) if kept is not None else "gone"
+        click.echo(f"in place; the old database is {old}. svid verify reads every byte")
     else:
         click.echo("this is db/recovered.db; svid recover --yes puts it in place")

@@ -10,7 +10,10 @@ from svid.api import Recipe
 from svid.config import Config
 from svid.errors import ManifestError, Problem
 from svid.manifest.model import Manifest
+from svid.manifest.words import refuse
 from svid.plan.build import SEEDS, Plan, Planned, build_plan
+from svid.plan.misfits import without_trigger
+from svid.plan.seams import too_short
 from svid.plan.settings import Parent, PictureRef
 
 
@@ -19,7 +22,7 @@ def plan_again(
     config: Config,
     recipes: Mapping[str, Recipe],
     pictures: Mapping[str, PictureRef],
-    video: str,
+    parent: Parent,
     takes: Sequence[Planned],
     file: str = "manifest",
 ) -> Plan:
@@ -27,7 +30,8 @@ def plan_again(
     first that is rendered again on. Raises ManifestError as `build_plan` does."""
     first, *rest = takes
     if manifest.redo is not None:
-        first = _another(manifest, config, recipes, pictures, video, first, file)
+        first = _another(manifest, config, recipes, pictures, parent, first, file)
+        refuse(too_short([first, *rest], parent.room, file))
     return Plan(takes[-1].after, (first, *rest), takes[-1].index + 1)
 
 
@@ -36,7 +40,7 @@ def _another(
     config: Config,
     recipes: Mapping[str, Recipe],
     pictures: Mapping[str, PictureRef],
-    video: str,
+    parent: Parent,
     old: Planned,
     file: str,
 ) -> Planned:
@@ -46,8 +50,10 @@ def _another(
         message = "segment 1 is the clip that the video began with, which was never rendered"
         raise ManifestError(Problem(file, "redo", message))
     before = old.settings.model_copy(update={"loras": old.loras})
-    plan = build_plan(manifest, config, recipes, pictures, Parent(video, old.index, before), file)
+    plan = build_plan(manifest, config, recipes, pictures, Parent(parent.video, old.index, before, parent.room), file)
     fresh = plan.segments[0]
+    if old.cut is not None and manifest.prompts is not None:
+        refuse(without_trigger(config, fresh.settings.model, old.cut.lora, fresh.settings.prompt, file, "prompts[0]"))
     seed = old.seed if manifest.seed is None else manifest.seed
     new = replace(fresh, image=old.image, cut=old.cut, end=fresh.end or old.end, after=old.after, seed=seed)
     if manifest.seed is None and new == replace(old, settings=before):

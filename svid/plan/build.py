@@ -12,8 +12,10 @@ from svid.config import Config
 from svid.errors import ManifestError
 from svid.manifest.model import Manifest
 from svid.manifest.tables import Cut
+from svid.manifest.words import refuse
 from svid.plan.misfits import misfits
 from svid.plan.resolve import merged, resolve
+from svid.plan.seams import too_short
 from svid.plan.settings import ClipRef, LoraStrength, Parent, PictureRef, Settings, TailRef
 
 SEEDS = 2**63
@@ -52,6 +54,11 @@ class Plan:
     segments: tuple[Planned, ...]
     length: int
     """Segments of the video when all is done."""
+
+    @property
+    def begins(self) -> Settings:
+        """What holds for the first segment, which a redo may render with another model than what holds afterwards."""
+        return self.segments[0].settings if self.segments else self.settings
 
 
 def build_plan(
@@ -96,6 +103,7 @@ def build_plan(
         )
         planned.append(one if cut is None else _with_cut(one, cut, pictures.get(f"cuts[{place}].anchor")))
         settings = planned[-1].after
+    refuse(too_short(planned, parent.room if parent else None, file))
     return Plan(settings, tuple(planned), start + wanted)
 
 

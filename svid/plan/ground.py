@@ -45,7 +45,7 @@ class Ground:
     ) -> Plan:
         """The plan of a manifest that stands on this. Raises ManifestError."""
         if self.takes:
-            return plan_again(manifest, config, recipes, pictures, self.parent.video, self.takes, file)
+            return plan_again(manifest, config, recipes, pictures, self.parent, self.takes, file)
         return build_plan(manifest, config, recipes, pictures, self.parent, file)
 
 
@@ -66,7 +66,7 @@ def ground(
     if manifest.redo is None:
         tip = segment_at(session, video, length or whole)
         settings = Settings.model_validate(placed(session, video, tip)[0].settings)
-        return Ground(tip.id, Parent(video.id, tip.index + 1, settings))
+        return Ground(tip.id, Parent(video.id, tip.index + 1, settings, tip.room))
     first = segment_at(session, video, length or whole)
     if manifest.ripple:
         return _again(session, video, chain(session, video.tip_id)[first.index :], config, recipes)
@@ -89,7 +89,9 @@ def _again(
         planned = next(one for one in plans[job.id] if one.index == segment.index)
         takes.append(_as_it_was(planned, segment, row.settings, job))
     index, tip = segments[0].index, segments[0].parent_id
-    return Ground(tip, Parent(video.id, index, takes[0].settings), tuple(takes), tuple(one.id for one in segments))
+    room = session.get_one(Segment, tip).room if tip is not None else None
+    parent = Parent(video.id, index, takes[0].settings, room)
+    return Ground(tip, parent, tuple(takes), tuple(one.id for one in segments))
 
 
 def _plan_of(job: Job, config: Config, recipes: Mapping[str, Recipe]) -> Sequence[Planned]:

@@ -84,19 +84,31 @@ def _loras(manifest: Manifest, settings: Settings, config: Config, recipe: Recip
             yield Problem("svid.toml", f"loras.{name}", message)
     yield from _halves(manifest, settings, config, recipe, file)
     for place, lora in enumerate(manifest.loras):
-        if lora.steps is not None and lora.steps[1] > settings.sampling.steps:
-            message = f"expected at most {settings.sampling.steps}, the steps of a segment, found {lora.steps[1]}"
-            yield Problem(file, f"loras[{place}].steps", message)
-        elif lora.steps is not None and settings.sampling.sampler in TWO_RUNS:
-            message = f"expected a sampler that runs the model once a step, found {settings.sampling.sampler}"
-            yield Problem(file, f"loras[{place}].steps", message, "euler, for one")
-        elif lora.steps is not None and (lora.high or lora.low):
-            table = config.lora(settings.model, lora.name)
-            has = [expert for expert in recipe.experts if table and table.file(expert)]
-            use = LoraStrength(name=lora.name, high=lora.high, low=lora.low, steps=lora.steps)
-            if has and not can_act(use, has, settings.sampling):
-                message = f"would change nothing: at steps {lora.steps[0]} to {lora.steps[1]} another expert runs"
-                yield Problem(file, f"loras[{place}].steps", message, "svid check says which steps are whose")
+        use = LoraStrength(name=lora.name, high=lora.high, low=lora.low, steps=lora.steps)
+        yield from _steps(use, settings, config, recipe, file, f"loras[{place}].steps", "")
+    named_again = {lora.name for lora in manifest.loras}
+    for use in settings.loras:
+        if use.name not in named_again:
+            yield from _steps(use, settings, config, recipe, file, "loras", f"of {use.name!r}, as the video has it: ")
+
+
+def _steps(
+    use: LoraStrength, settings: Settings, config: Config, recipe: Recipe, file: str, where: str, of: str
+) -> Iterator[Problem]:
+    """Against the steps of a segment and whose they are: the steps that a LoRA is on at. `of` says whose those are."""
+    if use.steps is None:
+        return
+    table = config.lora(settings.model, use.name)
+    has = [expert for expert in recipe.experts if table and table.file(expert)]
+    if use.steps[1] > settings.sampling.steps:
+        message = f"expected at most {settings.sampling.steps}, the steps of a segment, found {use.steps[1]}"
+        yield Problem(file, where, of + message)
+    elif settings.sampling.sampler in TWO_RUNS:
+        message = f"expected a sampler that runs the model once a step, found {settings.sampling.sampler}"
+        yield Problem(file, where, of + message, "euler, for one")
+    elif (use.high or use.low) and has and not can_act(use, has, settings.sampling):
+        message = f"would change nothing: at steps {use.steps[0]} to {use.steps[1]} another expert runs"
+        yield Problem(file, where, of + message, "svid check says which steps are whose")
 
 
 def _halves(manifest: Manifest, settings: Settings, config: Config, recipe: Recipe, file: str) -> Iterator[Problem]:
@@ -138,11 +150,16 @@ def _beyond(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
 def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str) -> Iterator[Problem]:
     """Prompts without the words that their LoRA was trained on."""
     for place, cut in enumerate(manifest.cuts):
-        table = config.lora(settings.model, cut.lora)
-        trigger = table.trigger if table else None
-        if trigger and trigger.casefold() not in cut.prompt.casefold():
-            message = f"expected the words that set off the LoRA {cut.lora!r}: {trigger!r}, found none of them"
-            yield Problem(file, f"cuts[{place}].prompt", message, "without them there may be no cut")
+        yield from without_trigger(config, settings.model, cut.lora, cut.prompt, file, f"cuts[{place}].prompt")
+
+
+def without_trigger(config: Config, model: str, lora: str, prompt: str, file: str, where: str) -> Iterator[Problem]:
+    """A prompt of a segment with a cut that lacks the words of the cut's LoRA."""
+    table = config.lora(model, lora)
+    trigger = table.trigger if table else None
+    if trigger and trigger.casefold() not in prompt.casefold():
+        message = f"expected the words that set off the LoRA {lora!r}: {trigger!r}, found none of them"
+        yield Problem(file, where, message, "without them there may be no cut")
 
 
 def _beside(settings: Settings, parent: Parent | None, clip: ClipRef | None, file: str) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ svid.toml, over the recipe."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isclose
 from typing import Any
 
 from svid.api import Recipe
@@ -13,6 +14,9 @@ from svid.layout import Layout
 from svid.manifest.model import Manifest
 from svid.manifest.words import near, refuse
 from svid.plan.settings import ClipRef, LoraStrength, PictureRef, SamplingSettings, Settings, TailRef
+
+SAME_RATE = 1e-4
+"""Relative difference of two frame rates that are one: 29.97 is written for 30000/1001."""
 
 
 def chosen(
@@ -64,7 +68,7 @@ def resolve(
         values["anchor"] = anchor
     elif clip is not None:
         values["anchor"] = TailRef(tail_of=0)
-    if clip is not None and manifest.fps is None:
+    if clip is not None and (manifest.fps is None or isclose(manifest.fps, clip.fps, rel_tol=SAME_RATE)):
         values["fps"] = clip.fps
     return Settings.model_validate(values)
 
@@ -80,7 +84,8 @@ def _written(manifest: Manifest, values: dict[str, Any]) -> dict[str, Any]:
     values["layout"] = Layout.model_validate(values["layout"]).model_copy(update=changed)
     if manifest.decode.stream is not None:
         values["stream"] = manifest.decode.stream
-    values["options"] = values["options"] | {key: dict(table) for key, table in manifest.options.items()}
+    known = values["options"]
+    values["options"] = known | {key: {**known.get(key, {}), **table} for key, table in manifest.options.items()}
     if manifest.encode.codec is not None:
         values |= {"codec": manifest.encode.codec, "quality": None}
     if manifest.encode.quality is not None:

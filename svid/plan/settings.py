@@ -98,3 +98,6 @@ class Parent:
     video: str
     length: int
     settings: Settings
+    room: int | None = None
+    """Frames of the last of them that a seam may still take the place of; None where nothing was rendered to know it
+    by."""

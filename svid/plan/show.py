@@ -23,7 +23,7 @@ def plan_as_dict(desk: Desk, request: Request) -> dict[str, Any]:
     plan, base = request.plan, request.base
     if plan is None:
         return {"file": request.file, "waits_for": base.video.id if base else None, "segments": []}
-    settings = plan.settings
+    settings = plan.begins
     config = desk.home.config
     summary = read_summary(weights_path(config.models[settings.model].path, desk.home.root))
     device, _ = choose_device(config.render.device)

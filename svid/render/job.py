@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -65,7 +65,7 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     plan = begun.plan
     with studio.store.read() as session:
         name = session.get_one(models.Video, begun.video).name
-    job = studio.job(id_, name, begun.video, plan.settings)
+    job = studio.job(id_, name, begun.video, plan.begins)
     placed = {"model": job.model.name, "memory": job.model.memory}
     note_memory(studio.store, id_, attempt, job.model.memory)
     facts = {"job": id_, "name": name, "segments": len(plan.segments), "frames": _frames(plan)}
@@ -95,7 +95,18 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     if loop.parent is None:
         raise RuntimeError("a job that has a plan has a segment")
     moves = begun.manifest.redo is not None
-    make_video(studio, job, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
+    after = _at_its_end(studio, job, plan)
+    make_video(studio, after, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
+
+
+def _at_its_end(studio: Studio, job: Job, plan: Plan) -> Job:
+    """The job as what holds after it says, by which the whole video is joined: a redo's own settings are for one
+    segment. Its model may be gone by now, which is what a redo with another one may be for."""
+    after = plan.settings
+    if after.model in studio.config.models:
+        return studio.job(job.id, job.name, job.video, after)
+    encoding = Encoding(after.codec, after.quality)
+    return replace(job, fps=after.fps, encoding=encoding, options=studio.options(after.options))
 
 
 def _frames(plan: Plan) -> int:

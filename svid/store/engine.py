@@ -16,7 +16,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
@@ -66,7 +66,7 @@ def open_store(database: Path, migrations: Path) -> Store:
     Raises StoreError where the file is no database, was made by a newer svid, or where its file system can't keep a
     write-ahead log (some network mounts); StorageError where the disk does not let it be used now.
     """
-    engine = connect(f"sqlite:///{database}")
+    engine = connect(URL.create("sqlite", database=str(database)))  # a path may have ? and % in it
     try:
         with engine.connect() as connection:
             mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
@@ -85,7 +85,7 @@ def open_store(database: Path, migrations: Path) -> Store:
     return Store(engine)
 
 
-def connect(url: str) -> Engine:
+def connect(url: str | URL) -> Engine:
     """An engine with the settings that svid relies on (reference: SQLite's pragma documentation)."""
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
@@ -114,7 +114,7 @@ def migrate(engine: Engine, migrations: Path, database: Path | None = None) -> N
     if _is_newest(engine, migrations):
         return
     config = AlembicConfig()
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
     with engine.execution_options(svid_write=True).begin() as connection:
         # Looked at with the lock held: a second process may have migrated while this one waited for it.

@@ -93,6 +93,11 @@ class Segment(Base):
     seconds: Mapped[float]
     created: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def room(self) -> int:
+        """Frames at its end that what follows may take the place of: those that are neither repeated nor blended."""
+        return self.frames - self.overlap - self.blend
+
     def shown(self, followed_by: Segment | None) -> int:
         """Frames that the segment contributes to a video, at its end (None) or followed by another segment."""
         return self.frames - self.overlap - (followed_by.parent_trim if followed_by else 0)

@@ -82,7 +82,7 @@ def _homes(home: Home) -> dict[str, Path]:
 
 
 def _open(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def salvage(database: Path, report: Report) -> Rows:
@@ -258,8 +258,9 @@ def _count_attempts(session: Session) -> None:
         job.attempt = number
 
 
-def install(home: Home, report: Report) -> Path:
-    """Put the new database in the place of the old one, kept in db/backups; returns where. No daemon may run."""
+def install(home: Home, report: Report) -> Path | None:
+    """Put the new database in the place of the old one, kept in db/backups; returns where, None where there was none.
+    No daemon may run."""
     folder = home.db / "backups"
     make_folder(folder)
     kept = folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db"
@@ -270,4 +271,4 @@ def install(home: Home, report: Report) -> Path:
     for ending in ("-wal", "-shm"):  # they belong to the old one, and would be read into the new one
         Path(f"{home.database}{ending}").unlink(missing_ok=True)
     publish(report.file, home.database)
-    return kept
+    return kept if kept.is_file() else None

@@ -250,11 +250,25 @@ def test_submit_reads_standard_input(home: Home, good: Path) -> None:
     file = Path(run(home, "submit", "-", stdin=GOOD).stdout.strip())
     assert json.loads(file.read_text())["segments"] == 3
     assert "prompts: expected at least one" in run(home, "submit", "-", stdin='image = "harbour.png"', code=3).stderr
+    marked = b"\xef\xbb\xbf" + json.dumps({"image": "harbour.png", "prompts": ["one"]}).encode()
+    assert Path(run(home, "submit", "-", stdin=marked).stdout.strip()).suffix == ".json"
 
 
 @pytest.mark.parametrize("number", ["²", "--1", "9" * 20, "1.5", ""])
 def test_what_is_no_number_of_a_segment_is_no_reference(home: Home, number: str) -> None:
     assert "no video has this id or name" in run(home, "extend", f"harbour at dawn@{number}", code=3).stderr
+
+
+def test_zero_is_said_and_not_left_out(home: Home) -> None:
+    run(home, "extend", "harbour at dawn", "--seed", "0")
+    run(home, "branch", "harbour at dawn@1", "--segments", "0", "--name", "shore")
+    run(home, "redo", "harbour at dawn", "--seed", "0")
+    written = [json.loads(file.read_text()) for file in manifests(home)]
+    assert sorted(written, key=str) == [
+        {"branch": "harbour at dawn@1", "name": "shore", "segments": 0},
+        {"extend": "harbour at dawn", "seed": 0},
+        {"redo": "harbour at dawn", "seed": 0},
+    ]
 
 
 def test_extend_and_branch_write_manifests(home: Home) -> None:

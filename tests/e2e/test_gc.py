@@ -21,7 +21,7 @@ from svid.home import Home
 from svid.store import gc
 from svid.store.files import sha256_of
 from svid.workbench import Workbench
-from tests.e2e.tools import bench_in, new, rows, value
+from tests.e2e.tools import bench_in, new, rows, run, value
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,12 @@ def test_the_command_changes_nothing_unless_told_and_empties_the_trash_in_the_en
     os.utime(bench.studio.blobs.path(lost), (old, old))
     moved = run("--yes")
     assert run("--yes")["deleted"] == []
-    assert run("--yes", "--grace", "-1")["deleted"] == [moved["moved_to"]]
+    assert run("--yes", "--grace", "0")["deleted"] == [moved["moved_to"]]
     assert list((home.db / "trash").iterdir()) == []
     said = runner.invoke(main, ["--home", str(home.root), "gc"]).stdout
     assert "nothing was changed" in said
+
+
+@pytest.mark.parametrize("days", ["nan", "-1", "1e12", "inf"])
+def test_a_grace_is_a_number_of_days(bench: Workbench, days: str) -> None:
+    assert "Invalid value for '--grace'" in run(bench.home, "gc", "--yes", "--grace", days, code=2).output

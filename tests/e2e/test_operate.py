@@ -21,7 +21,7 @@ from svid.errors import Problem, Refused
 from svid.home import Home
 from svid.render.watch import Watch
 from tests.conftest import svid
-from tests.e2e.tools import bench_in, drop, ends, killed_at_last, new, rows, start, value, wait_for
+from tests.e2e.tools import bench_in, drop, ends, killed_at_last, new, rows, run, start, value, wait_for
 
 LONG = {"sample": {"steps": 40}}
 
@@ -193,3 +193,10 @@ def test_the_unit_is_one_that_systemd_takes(home: Home, tmp_path: Path) -> None:
     assert "WantedBy=default.target" in unit
     assert "WantedBy=multi-user.target" in svid(home, "service", "--system").stdout
     assert json.loads(svid(home, "service", "--json").stdout)["unit"] == unit
+
+
+def test_a_priority_may_be_below_zero(paused: Home) -> None:
+    first, _ = jobs(paused)
+    run(paused, "priority", first, "-5")
+    assert rows(paused, "SELECT priority FROM job ORDER BY seq") == [(-5,), (0,)]
+    assert "-10 is not in the range" in run(paused, "priority", first, "-10", code=2).output

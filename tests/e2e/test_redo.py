@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from svid.cli.open import desk_of
 from svid.errors import ManifestError, NotReproduced
+from svid.home import Home
 from svid.plan.again import another_seed
 from svid.store.recover import rebuild
 from svid.workbench import Workbench
 from tests.conftest import svid
-from tests.e2e.tools import bench_in, ends, frames_of, killed_at_last, new, rows, start, value, wait_for
+from tests.e2e.tools import bench_in, data, ends, frames_of, killed_at_last, new, rows, start, value, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +276,19 @@ def test_the_verbs_from_the_shell(bench: Workbench) -> None:
     assert [one["seed"] for one in take["segments"]] == [4, video["segments"][1]["seed"]]
     refused = svid(bench.home, "redo", "shell@1", check=False)
     assert (refused.returncode, list(bench.home.inbox.glob("*.json"))) == (3, [])
+
+
+def test_another_take_may_leave_a_model_that_is_gone(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home")
+    video = bench.run(new("moved", "one"))
+    file = bench.home.root / "svid.toml"
+    file.write_text(file.read_text().replace("wan22-mini]", "wan22x]").replace("wan22-mini.", "wan22x."))
+    file.write_text(file.read_text().replace('model = "wan22-mini"', 'model = "wan22x"'))
+    moved = Workbench(Home(bench.home.root), desk_of(Home(bench.home.root)))
+    manifest = {"redo": "moved", "model": "wan22x", "prompts": ["another"]}
+    (bench.home.root / "again.json").write_text(json.dumps(manifest))
+    checked = data(moved.home, "check", str(bench.home.root / "again.json"))
+    assert (checked["model"], checked["segments"][0]["prompt"]) == ("wan22x", "another")
+    take = moved.run(manifest)
+    assert take["id"] == video["id"]
+    assert asks(moved, take)[0]["prompt"] == "another"
