@@ -42,7 +42,7 @@ COMMANDS = {
     "resume": "operate",
     "drain": "operate",
     "cancel": "operate",
-    "retry": "operate",
+    "retry": "retry",
     "priority": "operate",
     "service": "operate",
     "verify": "care",

@@ -40,7 +40,9 @@ def submit(ctx: click.Context, file: Path) -> None:
     written = request.manifest.model_dump(mode="json", exclude_unset=True)
     for place, ref in request.inputs.items():
         put(written, place, f"asset:{ref.sha256}")
-    click.echo(drop_json(home, Path(name).stem, {"name": request.manifest.name or Path(name).stem, **written}))
+    if request.manifest.base is None:  # the dropped file has another name; what stands on a video has that one's
+        written = {"name": Path(name).stem} | written
+    click.echo(drop_json(home, Path(name).stem, written))
 
 
 def put(manifest: dict[str, Any], place: str, value: str) -> None:
@@ -73,7 +75,7 @@ def check(ctx: click.Context, file: Path, *, as_json: bool) -> None:
 
 def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--name", help="A name for the video."),
+        click.option("--name", help="A name for the video, if it is a new one."),
         click.option("--seed", type=click.IntRange(0), help="Another seed than the video's own."),
         click.option("--segments", type=click.IntRange(0), help="How many segments (as many as prompts, else one)."),
         click.option("--prompt", "prompts", multiple=True, help="A prompt per segment; the last one repeats."),

@@ -1,11 +1,10 @@
-"""Verbs that run the house: `pause`, `resume`, `drain`, `cancel`, `retry`, `priority`, `service`."""
+"""Verbs that run the house: `pause`, `resume`, `drain`, `cancel`, `priority`, `service`."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from typing import Any
 
 import click
 from sqlalchemy import select
@@ -16,11 +15,9 @@ from svid.daemon.lock import running
 from svid.daemon.orders import Orders
 from svid.errors import NotFound, Problem, Refused
 from svid.home import Home
-from svid.inbox.drop import drop_json
-from svid.manifest.model import Manifest
 from svid.store import queue
 from svid.store.engine import Store
-from svid.store.models import Job, Video
+from svid.store.models import Job
 
 UNIT = """\
 [Unit]
@@ -75,43 +72,12 @@ def cancel(ctx: click.Context, job: str) -> None:
     """Give up JOB: one that waits at once, one that runs at its next denoising step. Its segments stay."""
     home = home_of(ctx)
     store = store_of(home)
-    row = _job(store, job)
+    row = job_of(store, job)
     if row.state not in ("queued", "running"):
         raise Refused(Problem(row.id, "", f"expected a job that waits or runs, found one that is {row.state}"))
     if not queue.cancel(store, row.id):
         _orders(home).cancel(row.id)
     click.echo(row.id)
-
-
-@click.command()
-@click.argument("job")
-@click.pass_context
-def retry(ctx: click.Context, job: str) -> None:
-    """Ask for a failed JOB once more, with the pictures as they were. Prints the new manifest. Segments that it has
-    rendered are not rendered again."""
-    home = home_of(ctx)
-    store = store_of(home)
-    row = _job(store, job)
-    if row.state != "failed":
-        raise Refused(Problem(row.id, "", f"expected a job that has failed, found one that is {row.state}"))
-    with store.read() as session:
-        name = session.get_one(Video, row.video_id).name
-    written = {"name": name, **asked(row)}
-    if "extend" in written and row.started_from is not None:
-        # From where it began, and not after what it has rendered: that is taken as it is.
-        written["extend"] = f"{row.started_from['video']}@{row.started_from['length']}"
-    click.echo(drop_json(home, f"retry-{row.id}", written))
-
-
-def asked(row: Job) -> dict[str, Any]:
-    """The manifest of a job, naming its inputs as they are in the store."""
-    from svid.cli.ask import put
-
-    manifest = Manifest.model_validate(row.manifest, strict=False)
-    written: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    for place, ref in row.pictures.items():
-        put(written, place, f"asset:{ref['sha256']}")
-    return written
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -5 is a number here
@@ -121,7 +87,7 @@ def asked(row: Job) -> dict[str, Any]:
 def priority(ctx: click.Context, job: str, number: int) -> None:
     """Give a JOB that waits the priority NUMBER, -9 to 9; higher goes first."""
     store = store_of(home_of(ctx))
-    row = _job(store, job)
+    row = job_of(store, job)
     if not queue.prioritize(store, row.id, number):
         raise Refused(Problem(row.id, "", "expected a job that waits, found one that does not"))
     click.echo(row.id)
@@ -159,7 +125,7 @@ def _orders(home: Home) -> Orders:
     return Orders(home.orders, home.id)
 
 
-def _job(store: Store, written: str) -> Job:
+def job_of(store: Store, written: str) -> Job:
     """The job with this id or unique beginning of one. Raises NotFound."""
     with store.read() as session:
         found = list(session.scalars(select(Job).where(Job.id.startswith(written, autoescape=True)).limit(2)))

@@ -84,7 +84,9 @@ class Desk:
         base, plan, refusal = None, None, ManifestError
         try:
             base, below = self._base(manifest, name)
-            if (base is None or below is not None) and not problems:
+            seen = not problems
+            problems += _misnamed(manifest, base, name)
+            if (base is None or below is not None) and seen:
                 plan = self._plan(manifest, pictures, clip, below, name)
         except NotFound as error:
             place, refusal = manifest.base[0] if manifest.base else "", UnknownVideo
@@ -177,6 +179,16 @@ class Desk:
             for where, count in counts.items()
             if count
         )
+
+
+def _misnamed(manifest: Manifest, base: Reference | None, file: str) -> list[Problem]:
+    """A name for another video where none can come of it."""
+    if base is None or manifest.branch is not None or manifest.name in (None, base.video.name):
+        return []
+    if manifest.extend is not None and base.length is not None:
+        return []  # `extend = "ID@k"` becomes a branch if more segments follow when it begins
+    message = f"expected no name, or the video's own, {base.video.name!r}, found {manifest.name!r}"
+    return [Problem(file, "name", message, "`branch` makes a video of another name")]
 
 
 def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:

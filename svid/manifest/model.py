@@ -43,7 +43,9 @@ class Manifest(Table):
     """What a job is asked to do: a new video (`image` or `clip`), more of one (`extend`), another ending (`branch`),
     another take of a segment (`redo`), the same once more as a proof (`reproduce`)."""
 
-    name: Name | None = Field(None, description="name of the video, for people")
+    name: Name | None = Field(
+        None, description="name of the new video, for people; the file's unless given, or, for a branch, its video's"
+    )
     recipe: Name | None = Field(None, description="a variant with its numbers, as `svid recipes` lists them")
     model: Name | None = Field(None, description="a [models.*] entry of svid.toml")
     image: Place | None = Field(None, description="start picture of a new video, relative to the manifest")

@@ -10,18 +10,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from svid.daemon.lock import running
-from svid.errors import Problem, Refused
 from svid.home import Home
-from svid.render.watch import Watch
 from tests.conftest import svid
-from tests.e2e.tools import bench_in, drop, ends, killed_at_last, new, rows, run, start, value, wait_for
+from tests.e2e.tools import drop, ends, killed_at_last, new, rows, run, start, value, wait_for
 
 LONG = {"sample": {"steps": 40}}
 
@@ -104,30 +101,6 @@ def test_a_job_that_runs_is_cancelled_at_its_next_step(home: Home) -> None:
         assert value(home, "select outcome from attempt where job_id = ?", job) == "cancelled"
         drop(home, "next.json", new("next", "one"))
         wait_for(lambda: [state(home, one) for one in jobs(home)] == ["failed", "done"], daemon)
-
-
-def test_an_extension_that_was_cancelled_part_way_is_asked_for_from_where_it_began(tmp_path: Path) -> None:
-    bench = bench_in(tmp_path / "home")
-    bench.run(new("harbour", "one", "two"))
-    bench.accept({"extend": "harbour", "prompts": ["three", "four", "five"]})
-    seen: list[str] = []
-
-    def tell(event: Mapping[str, Any]) -> None:
-        seen.extend([event["id"]] if event["event"] == "committed" else [])
-        if len(seen) == 2:
-            raise Refused(Problem("", "", "was cancelled"))
-
-    with pytest.raises(Refused):
-        bench.work(Watch(tell))
-    before = bench.show("harbour")
-    assert len(before["segments"]) == 4
-    job = str(value(bench.home, "SELECT id FROM job WHERE state = 'failed'"))
-    dropped = Path(svid(bench.home, "retry", job).stdout.strip())
-    written = json.loads(dropped.read_text())
-    dropped.unlink()
-    after = bench.run(written)
-    assert [one["id"] for one in after["segments"][:4]] == [one["id"] for one in before["segments"]]
-    assert len(after["segments"]) == 5
 
 
 def test_a_drained_daemon_finishes_its_job_and_ends(home: Home) -> None:
