@@ -80,6 +80,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "new": new("{}", "three", "four", "five", anchors=["harbour.png", "gull.png"]),
     "clip": {**new("{}", "three", "four", "five"), "clip": "walk.mkv", "image": None},
     "cut": {"extend": "{}", "prompts": ["three", "four", "five"], "cuts": [CUT], "ends": [{"image": "gull.png"}]},
+    "cut at the end": {"extend": "{}", "prompts": ["three"], "segments": 3, "cuts": [CUT | {"segment": 3}]},
     "anchors and loras": {
         "extend": "{}",
         "prompts": ["three", "four"],
