@@ -13,6 +13,7 @@ from svid.manifest.model import Manifest
 from svid.manifest.words import refuse
 from svid.plan.build import SEEDS, Plan, Planned, build_plan
 from svid.plan.misfits import without_trigger
+from svid.plan.resolve import chosen
 from svid.plan.seams import too_short
 from svid.plan.settings import Parent, PictureRef
 
@@ -32,6 +33,9 @@ def plan_again(
     if manifest.redo is not None:
         first = _another(manifest, config, recipes, pictures, parent, first, file)
         refuse(too_short([first, *rest], parent.room, file))
+    unsaid = manifest.model_copy(update={"recipe": None, "model": None})
+    for one in (first, *rest):
+        chosen(unsaid, config, recipes, one.settings, file)
     return Plan(takes[-1].after, (first, *rest), takes[-1].index + 1)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from svid.api import Recipe
 from svid.config import Config
-from svid.errors import ManifestError
 from svid.manifest.model import Manifest
 from svid.manifest.tables import Cut
 from svid.manifest.words import refuse
@@ -46,6 +45,19 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Start:
+    """What recipes and svid.toml have a say in. All else in a plan is the manifest's, so that where this is kept, the
+    plan stays the same, whatever they say later."""
+
+    settings: Settings
+    """What holds at the first segment."""
+    length: int
+    """Segments of the video before it."""
+    prompt_repeat: int
+    seed_stride: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The segments that a job renders, in order."""
 
@@ -75,14 +87,37 @@ def build_plan(
 
     Raises ManifestError with everything in it that does not fit this home or the video it extends.
     """
+    return laid_out(manifest, start_of(manifest, config, recipes, pictures, parent, file, clip), pictures, clip)
+
+
+def start_of(
+    manifest: Manifest,
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    pictures: Mapping[str, PictureRef],
+    parent: Parent | None = None,
+    file: str = "manifest",
+    clip: ClipRef | None = None,
+) -> Start:
+    """What the plan of a manifest begins with, by today's recipes and svid.toml. Raises ManifestError as `build_plan`
+    does."""
     before = parent.settings if parent else None
     settings = resolve(manifest, config, recipes, pictures, before, file, clip)
     recipe = recipes[settings.recipe]
     wanted = count(manifest, recipe.prompt_repeat)
     problems = misfits(manifest, settings, config, parent, recipe, clip, pictures, file, wanted)
-    if problems:
-        raise ManifestError(problems)
-    start = parent.length if parent else 0
+    refuse(problems)
+    start = Start(settings, parent.length if parent else 0, recipe.prompt_repeat, recipe.seed_stride)
+    refuse(too_short(laid_out(manifest, start, pictures, clip).segments, parent.room if parent else None, file))
+    return start
+
+
+def laid_out(
+    manifest: Manifest, begins: Start, pictures: Mapping[str, PictureRef], clip: ClipRef | None = None
+) -> Plan:
+    """The segments of a manifest, from what its plan begins with."""
+    settings, start, repeat = begins.settings, begins.length, begins.prompt_repeat
+    wanted = count(manifest, repeat)
     planned: list[Planned] = []
     if clip is not None:
         planned.append(Planned(0, settings, settings, settings.seed, clip=clip))
@@ -90,20 +125,19 @@ def build_plan(
     cuts = {cut.segment: (place, cut) for place, cut in enumerate(manifest.cuts)}
     ends = {end.segment or wanted: pictures.get(f"ends[{place}].image") for place, end in enumerate(manifest.ends)}
     for number in range(1, wanted + 1):
-        settings = _changed(settings, manifest, pictures, number, recipe.prompt_repeat)
+        settings = _changed(settings, manifest, pictures, number, repeat)
         place, cut = cuts.get(number, (0, None))
         one = Planned(
             index=start + number - 1,
             settings=settings,
             after=settings,
-            seed=(settings.seed + recipe.seed_stride * (start + number - 1)) % SEEDS,
-            image=pictures.get("image") if parent is None and number == 1 else None,
+            seed=(settings.seed + begins.seed_stride * (start + number - 1)) % SEEDS,
+            image=pictures.get("image") if begins.length == 0 and number == 1 else None,
             end=ends.get(number) or pictures.get(f"cuts[{place}].end_image" if cut else ""),
             loras=tuple(merged(list(settings.loras), manifest, number)),
         )
         planned.append(one if cut is None else _with_cut(one, cut, pictures.get(f"cuts[{place}].anchor")))
         settings = planned[-1].after
-    refuse(too_short(planned, parent.room if parent else None, file))
     return Plan(settings, tuple(planned), start + wanted)
 
 

@@ -15,14 +15,17 @@ from svid.config import Config
 from svid.errors import ManifestError, Problem
 from svid.manifest.model import Manifest
 from svid.plan.again import plan_again
-from svid.plan.build import Plan, Planned, build_plan
-from svid.plan.resolve import merged
+from svid.plan.build import Plan, Planned, Start, build_plan, laid_out
+from svid.plan.resolve import merged, resolve
 from svid.plan.settings import ClipRef, Parent, PictureRef, Settings
 from svid.store.lineage import chain, placed, segment_at
 from svid.store.models import Job, Segment, Video
 
 TAKES = TypeAdapter(tuple[Planned, ...])
 """Planned segments to and from JSON."""
+
+START = TypeAdapter(Start)
+"""What a plan begins with, to and from JSON: short, however many segments follow from it."""
 
 
 @dataclass(frozen=True)
@@ -80,42 +83,70 @@ def ground(
 def _again(
     session: Session, video: Video, segments: Sequence[Segment], config: Config, recipes: Mapping[str, Recipe]
 ) -> Ground:
-    plans: dict[str, Sequence[Planned]] = {}
+    plans: dict[tuple[str, ...], Mapping[int, Planned]] = {}
     takes = []
     for segment in segments:
         row, job = placed(session, video, segment)
-        if job.id not in plans:
-            plans[job.id] = _plan_of(job, config, recipes)
-        planned = next(one for one in plans[job.id] if one.index == segment.index)
-        takes.append(_as_it_was(planned, segment, row.settings, job))
+        after = Settings.model_validate(row.settings)
+        key = (job.id, after.recipe, after.model)
+        if key not in plans:
+            plan = plan_of(job, job.started_from or {}, config, recipes, after)
+            plans[key] = {one.index: one for one in plan.segments}
+        if segment.index not in plans[key]:  # its job has not kept its start
+            message = f"segment {segment.index + 1} was made when {after.recipe} used each prompt for more segments"
+            raise ManifestError(Problem(job.file, "prompts", message, "it can't be told any more how it was asked for"))
+        takes.append(_as_it_was(plans[key][segment.index], segment, after, job))
     index, tip = segments[0].index, segments[0].parent_id
     room = session.get_one(Segment, tip).room if tip is not None else None
     parent = Parent(video.id, index, takes[0].settings, room)
     return Ground(tip, parent, tuple(takes), tuple(one.id for one in segments))
 
 
-def _plan_of(job: Job, config: Config, recipes: Mapping[str, Recipe]) -> Sequence[Planned]:
-    """The segments of a job that has begun. Jobs that asked for segments again have kept theirs."""
-    started: dict[str, Any] = job.started_from or {}
+def plan_of(
+    job: Job,
+    started: Mapping[str, Any],
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    stored: Settings | None = None,
+) -> Plan:
+    """The plan of a job that has `started`, as it was then: recipes and svid.toml may say something else now.
+
+    Jobs of older versions have not kept what theirs began with, which is told from `stored`, the settings of one of the
+    segments of such a job. Raises ManifestError where this home has its recipe or its model no more; and, where nothing
+    is stored either, as `build_plan` does."""
     if "takes" in started:
-        return TAKES.validate_python(started["takes"], strict=False)
+        takes = TAKES.validate_python(started["takes"])
+        return Plan(takes[-1].after, takes, takes[-1].index + 1)
     manifest = Manifest.model_validate(job.manifest, strict=False)
-    pictures = {place: PictureRef.model_validate(ref) for place, ref in job.pictures.items() if place != "clip"}
-    clip = ClipRef.model_validate(job.pictures["clip"]) if "clip" in job.pictures else None
+    pictures, clip = inputs_of(job)
+    if "start" in started:
+        return laid_out(manifest, START.validate_python(started["start"]), pictures, clip)
     parent = None
     if started.get("tip") is not None:
         parent = Parent(started["video"], started["length"], Settings.model_validate(started["settings"]))
-    return build_plan(manifest, config, recipes, pictures, parent, job.file, clip).segments
+    if stored is None:
+        return build_plan(manifest, config, recipes, pictures, parent, job.file, clip)
+    manifest = manifest.model_copy(update={"recipe": stored.recipe, "model": stored.model})
+    now = resolve(manifest, config, recipes, pictures, parent.settings if parent else None, job.file, clip)
+    recipe, then = recipes[stored.recipe], stored.model_copy(update={"prompt": now.prompt, "anchor": now.anchor})
+    start = Start(then, parent.length if parent else 0, recipe.prompt_repeat, recipe.seed_stride)
+    return laid_out(manifest, start, pictures, clip)
 
 
-def _as_it_was(planned: Planned, segment: Segment, stored: Mapping[str, Any], job: Job) -> Planned:
-    """A planned segment with the numbers that held when it was rendered: recipes and svid.toml may have others now."""
-    after = Settings.model_validate(stored)
-    if planned.clip is not None or "takes" in (job.started_from or {}):
+def inputs_of(job: Job) -> tuple[dict[str, PictureRef], ClipRef | None]:
+    """The stored pictures of a job's manifest, by their places, and the clip that it begins with."""
+    pictures = {place: PictureRef.model_validate(ref) for place, ref in job.pictures.items() if place != "clip"}
+    return pictures, ClipRef.model_validate(job.pictures["clip"]) if "clip" in job.pictures else None
+
+
+def _as_it_was(planned: Planned, segment: Segment, after: Settings, job: Job) -> Planned:
+    """A planned segment with the numbers that held when it was rendered, where its job has not kept them."""
+    started = job.started_from or {}
+    if planned.clip is not None or started.keys() & {"takes", "start"}:
         return planned
     own = {"prompt": planned.settings.prompt, "anchor": planned.settings.anchor}
     manifest = Manifest.model_validate(job.manifest, strict=False)
-    number = segment.index + 1 - ((job.started_from or {}).get("length") or int("clip" in job.pictures))
+    number = segment.index + 1 - (started.get("length") or int("clip" in job.pictures))
     settings = after.model_copy(update=own)
     loras = tuple(merged(list(settings.loras), manifest, number))
     return replace(planned, settings=settings, after=after, seed=int(segment.seed), loras=loras)

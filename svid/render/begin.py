@@ -1,4 +1,5 @@
-"""What a job builds on: fixed on its first attempt, read back on later ones, because videos grow and tips move."""
+"""What a job builds on: fixed on its first attempt, read back on later ones, because videos grow, tips move, and
+recipes and svid.toml change."""
 
 from __future__ import annotations
 
@@ -6,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from svid.crash import crashpoint
 from svid.errors import ManifestError, NotFound, Problem
 from svid.manifest.model import Manifest
-from svid.plan.build import Plan, build_plan
-from svid.plan.ground import TAKES, ground
-from svid.plan.settings import ClipRef, Parent, PictureRef, Settings
+from svid.plan.build import Plan, start_of
+from svid.plan.ground import START, TAKES, ground, inputs_of, plan_of
+from svid.plan.settings import Settings
 from svid.render.studio import Studio
 from svid.store import models
 from svid.store.ids import job_ids
@@ -34,7 +36,7 @@ class Begun:
 
 
 def begin(studio: Studio, row: models.Job, attempt: int) -> Begun:
-    """Fix or read back what a job builds on. Raises ManifestError where it no longer fits, Fenced where another attempt
+    """Fix or read back what a job builds on. Raises ManifestError where it does not fit, Fenced where another attempt
     runs."""
     manifest = Manifest.model_validate(row.manifest, strict=False)
     if row.started_from is None:
@@ -49,18 +51,20 @@ def begin(studio: Studio, row: models.Job, attempt: int) -> Begun:
     else:
         started, video_id = row.started_from, row.video_id
     crashpoint("job-started")
-    plan = _plan(studio, row, manifest, started)
+    plan = plan_of(row, started, studio.config, studio.recipes, _first(studio, row.id))
     return Begun(manifest, video_id, plan, started["tip"], tuple(started.get("was", ())))
 
 
 def _found(session: Session, studio: Studio, row: models.Job, manifest: Manifest) -> dict[str, Any]:
+    config, recipes, (pictures, clip) = studio.config, studio.recipes, inputs_of(row)
     if manifest.base is None:
-        return {"tip": None}
+        start = start_of(manifest, config, recipes, pictures, None, row.file, clip)
+        return {"tip": None, "start": START.dump_python(start, mode="json")}
     source = session.get_one(models.Video, row.after or row.video_id)
     if source.tip_id is None:
         message = f"the video {source.id} ({source.name}) has no segment: the job that was to render it did not"
         raise ManifestError(Problem(row.file, manifest.base[0], message))
-    config, recipes, length = studio.config, studio.recipes, row.base_length
+    length = row.base_length
     try:
         length = length and length_at(session, source, length, f"{source.id}@{length}")
     except NotFound as error:
@@ -68,8 +72,9 @@ def _found(session: Session, studio: Studio, row: models.Job, manifest: Manifest
     found = ground(session, manifest, source, length, config, recipes, row.file)
     started: dict[str, Any] = {"video": source.id, "tip": found.tip, "length": found.parent.length}
     if not found.takes:
-        return started | {"settings": found.parent.settings.model_dump(mode="json")}
-    plan = found.plan(manifest, config, recipes, _pictures(row), row.file)
+        start = start_of(manifest, config, recipes, pictures, found.parent, row.file)
+        return started | {"start": START.dump_python(start, mode="json")}
+    plan = found.plan(manifest, config, recipes, pictures, row.file)
     return started | {"takes": TAKES.dump_python(plan.segments, mode="json"), "was": list(found.was)}
 
 
@@ -86,16 +91,9 @@ def _grown(session: Session, row: models.Job, manifest: Manifest, started: Mappi
     return fork
 
 
-def _pictures(row: models.Job) -> dict[str, PictureRef]:
-    return {place: PictureRef.model_validate(ref) for place, ref in row.pictures.items() if place != "clip"}
-
-
-def _plan(studio: Studio, row: models.Job, manifest: Manifest, started: dict[str, Any]) -> Plan:
-    if "takes" in started:
-        takes = TAKES.validate_python(started["takes"], strict=False)
-        return Plan(takes[-1].after, takes, takes[-1].index + 1)
-    clip = ClipRef.model_validate(row.pictures["clip"]) if "clip" in row.pictures else None
-    parent = None
-    if started["tip"] is not None:
-        parent = Parent(started["video"], started["length"], Settings.model_validate(started["settings"]))
-    return build_plan(manifest, studio.config, studio.recipes, _pictures(row), parent, row.file, clip)
+def _first(studio: Studio, job: str) -> Settings | None:
+    """The settings of the first segment that a job has put in place."""
+    rows = select(models.JobSegment.settings).where(models.JobSegment.job_id == job)
+    with studio.store.read() as session:
+        found = session.scalars(rows.order_by(models.JobSegment.index).limit(1)).first()
+    return Settings.model_validate(found) if found else None
