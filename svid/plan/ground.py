@@ -16,7 +16,7 @@ from svid.errors import ManifestError, Problem
 from svid.manifest.model import Manifest
 from svid.plan.again import plan_again
 from svid.plan.build import Plan, Planned, Start, build_plan, laid_out
-from svid.plan.resolve import merged, resolve
+from svid.plan.resolve import anchor_of, merged
 from svid.plan.settings import ClipRef, Parent, PictureRef, Settings
 from svid.store.lineage import chain, placed, segment_at
 from svid.store.models import Job, Segment, Video
@@ -112,8 +112,8 @@ def plan_of(
     """The plan of a job that has `started`, as it was then: recipes and svid.toml may say something else now.
 
     Jobs of older versions have not kept what theirs began with, which is told from `stored`, the settings of one of the
-    segments of such a job. Raises ManifestError where this home has its recipe or its model no more; and, where nothing
-    is stored either, as `build_plan` does."""
+    segments of such a job. Raises ManifestError where this home has its recipe no more; and, where nothing is stored
+    either, as `build_plan` does."""
     if "takes" in started:
         takes = TAKES.validate_python(started["takes"])
         return Plan(takes[-1].after, takes, takes[-1].index + 1)
@@ -126,10 +126,12 @@ def plan_of(
         parent = Parent(started["video"], started["length"], Settings.model_validate(started["settings"]))
     if stored is None:
         return build_plan(manifest, config, recipes, pictures, parent, job.file, clip)
-    manifest = manifest.model_copy(update={"recipe": stored.recipe, "model": stored.model})
-    now = resolve(manifest, config, recipes, pictures, parent.settings if parent else None, job.file, clip)
-    recipe, then = recipes[stored.recipe], stored.model_copy(update={"prompt": now.prompt, "anchor": now.anchor})
-    start = Start(then, parent.length if parent else 0, recipe.prompt_repeat, recipe.seed_stride)
+    recipe, before = recipes.get(stored.recipe), parent.settings if parent else None
+    if recipe is None:
+        raise ManifestError(Problem(job.file, "recipe", f"expected a recipe of this home, found {stored.recipe!r}"))
+    own = {"prompt": before.prompt if before else "", "anchor": anchor_of(pictures, before, clip)}
+    length = parent.length if parent else 0
+    start = Start(stored.model_copy(update=own), length, recipe.prompt_repeat, recipe.seed_stride)
     return laid_out(manifest, start, pictures, clip)
 
 

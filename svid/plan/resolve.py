@@ -63,14 +63,22 @@ def resolve(
             goes_on = {key: goes_on[key] for key in kept}
         values |= goes_on
     values = _written(manifest, values | {"recipe": name, "model": model})
-    anchor = pictures.get("anchor") or (None if base else pictures.get("image"))
+    anchor = anchor_of(pictures, base, clip)
     if anchor is not None:
         values["anchor"] = anchor
-    elif clip is not None:
-        values["anchor"] = TailRef(tail_of=0)
     if clip is not None and (manifest.fps is None or isclose(manifest.fps, clip.fps, rel_tol=SAME_RATE)):
         values["fps"] = clip.fps
     return Settings.model_validate(values)
+
+
+def anchor_of(
+    pictures: Mapping[str, PictureRef], parent: Settings | None, clip: ClipRef | None
+) -> PictureRef | TailRef | None:
+    """The anchor that holds at the first new segment; None where a manifest has nothing to begin with."""
+    anchor = pictures.get("anchor") or (None if parent else pictures.get("image"))
+    if anchor is None and clip is not None:
+        return TailRef(tail_of=0)
+    return anchor or (parent.anchor if parent else None)
 
 
 def _written(manifest: Manifest, values: dict[str, Any]) -> dict[str, Any]:

@@ -177,3 +177,17 @@ def test_a_recipe_that_is_gone_is_named_before_anything_is_rendered(
         with pytest.raises(ManifestError, match=r"expected a recipe of this home, found 'svi-2\.0-wan22'"):
             bench.accept(asked)
     assert value(bench.home, "SELECT count(*) FROM job") == 2
+
+
+@DATABASES
+def test_another_take_may_leave_a_model_that_is_gone(tmp_path: Path, database: Callable[[Workbench], None]) -> None:
+    bench = bench_in(tmp_path / "home")
+    bench.run(new("a", "one"))
+    database(bench)
+    file = bench.home.root / "svid.toml"
+    file.write_text(file.read_text().replace("[models.wan22-mini", "[models.other"))
+    bench = edited(bench, PRO, PRO.replace("wan22-mini", "other"))
+    with pytest.raises(ManifestError, match="expected a model of this home, found 'wan22-mini'"):
+        bench.accept({"reproduce": "a"})
+    bench.run({"redo": "a", "model": "other", "prompts": ["another"]})
+    assert [one["prompt"] for one in asks(bench, "a")] == ["another"]
