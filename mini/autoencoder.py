@@ -38,9 +38,18 @@ def slopes(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([(x[..., 1:] - x[..., :-1]).flatten(), (x[..., 1:, :] - x[..., :-1, :]).flatten()])
 
 
-def reconstruction(vae: Any, latents: torch.Tensor, pixels: torch.Tensor, mask: torch.Tensor) -> tuple[Any, Any, Any]:
+def unrest(out: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """How much [B, 3, n, H, W] changes from frame to frame otherwise than it should."""
+    if pixels.shape[2] == 1:
+        return out.new_zeros(())
+    return ((out[:, :, 1:] - out[:, :, :-1]) - (pixels[:, :, 1:] - pixels[:, :, :-1])).abs().mean()
+
+
+def reconstruction(
+    vae: Any, latents: torch.Tensor, pixels: torch.Tensor, mask: torch.Tensor, still: float = 0.0
+) -> tuple[Any, Any, Any]:
     """(loss, weighted mean error, mean square error) of decoded raw latents; subjects and what is around them weigh
-    six times as much as the rest."""
+    six times as much as the rest, and `unrest` counts `still` times."""
     out = decode(vae, latents).float()
     near = F.max_pool2d(mask, 5, stride=1, padding=2)
     weight = (1 + 5 * near)[:, None]
@@ -48,7 +57,8 @@ def reconstruction(vae: Any, latents: torch.Tensor, pixels: torch.Tensor, mask: 
     error = out - pixels
     absolute, square = (weight * error.abs()).mean(), (weight * error.square()).mean()
     edges = (slopes(out) - slopes(pixels)).abs().mean()
-    return absolute + 8 * square + 0.5 * edges, absolute, error.square().mean()
+    loss = absolute + 8 * square + 0.5 * edges + still * unrest(out, pixels)
+    return loss, absolute, error.square().mean()
 
 
 def loss_of(
@@ -61,14 +71,16 @@ def loss_of(
     return loss + scale * size, {"l1": absolute.item(), "mse": square.item(), "z2": size.item()}
 
 
-def decoder_loss(vae: Any, pixels: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def decoder_loss(
+    vae: Any, pixels: torch.Tensor, mask: torch.Tensor, still: float = 0.0
+) -> tuple[torch.Tensor, dict[str, float]]:
     """Reconstruction by the decoder alone of latents that stay as they are, on Wan's scale: their noise is what the
     posterior says, up to twice as much, as what the experts make is less exact than what the encoder makes."""
     with torch.no_grad():
         mean = encode(vae, pixels).float()
         spread = torch.exp(0.5 * vae.quant_conv.bias[16:])[:, None, None, None]
         amount = 2 * torch.rand(len(mean), 1, 1, 1, 1, device=mean.device)
-    loss, absolute, square = reconstruction(vae, mean + amount * spread * torch.randn_like(mean), pixels, mask)
+    loss, absolute, square = reconstruction(vae, mean + amount * spread * torch.randn_like(mean), pixels, mask, still)
     return loss, {"l1": absolute.item(), "mse": square.item()}
 
 

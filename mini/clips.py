@@ -66,10 +66,9 @@ def clip(
     return pixels, mask
 
 
-def cropped(
-    pixels: torch.Tensor, mask: torch.Tensor, size: int, rng: random.Random
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A square of `size` pixels somewhere around where the first frame has a subject, or anywhere."""
+def corner(mask: torch.Tensor, size: int, rng: random.Random) -> tuple[int, int]:
+    """The upper left corner of a square of `size` somewhere around where the first frame of `mask` [n, H, W] has a
+    subject, or anywhere."""
     height, width = mask.shape[1:]
     places = (mask[0] > 0.5).nonzero()
     if len(places):
@@ -77,9 +76,20 @@ def cropped(
         top, left = row - rng.randrange(size), column - rng.randrange(size)
     else:
         top, left = rng.randrange(height), rng.randrange(width)
-    top, left = max(0, min(height - size, top)), max(0, min(width - size, left))
-    where = (..., slice(top, top + size), slice(left, left + size))
-    return pixels[where], mask[where]
+    return max(0, min(height - size, top)), max(0, min(width - size, left))
+
+
+def square(video: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
+    """A square cut out of the last two dimensions."""
+    return video[..., top : top + size, left : left + size]
+
+
+def cropped(
+    pixels: torch.Tensor, mask: torch.Tensor, size: int, rng: random.Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A square of `size` pixels around a subject."""
+    top, left = corner(mask, size, rng)
+    return square(pixels, top, left, size), square(mask, top, left, size)
 
 
 def batch(

@@ -69,10 +69,12 @@ def sample(
     watch: Callable[[float, torch.Tensor], None] | None = None,
     given: int = 1,
     unsaid: Text | None = None,
+    begin: int = 0,
 ) -> torch.Tensor:
     """Latents [B, 16, T, h, w] after `steps` Euler steps; `watch(sigma, x0)` sees what each one aims at, `given`
-    latents are marked in the mask; with `unsaid`, what stands for no prompt, guided by GUIDANCE."""
-    x, y, levels = noise, masked(condition, given), euler_levels(steps)
+    latents are marked in the mask; with `unsaid`, what stands for no prompt, guided by GUIDANCE. Where the first
+    `begin` steps are left out, `noise` is what they would have come to."""
+    x, y, levels = noise, masked(condition, given), euler_levels(steps)[begin:]
     for now, then in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
         model = experts["high" if now >= BOUNDARY else "low"]
         sigma = torch.full((len(x),), now, device=x.device)

@@ -134,13 +134,13 @@ def write_shards(
 
 
 class Segments:
-    """All shards of a kind in memory: tensors by name, captions, kinds."""
+    """All shards of a kind, or one of them, in memory: tensors by name, captions, kinds."""
 
-    def __init__(self, folder: Path, kind: str, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, kind: str, device: str = "cpu", shard: str = "*") -> None:
         self.captions: list[str] = []
         self.kinds: list[str] = []
         parts: dict[str, list[torch.Tensor]] = {}
-        for path in sorted(folder.glob(f"{kind}-*.safetensors")):
+        for path in sorted(folder.glob(f"{kind}-{shard}.safetensors")):
             with safe_open(path, "pt", device=device) as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
                     parts.setdefault(name, []).append(file.get_tensor(name))

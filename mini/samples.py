@@ -12,6 +12,8 @@ KINDS = ("plain", "cut", "uncut")
 """Plain; a caption with a hard cut and the video that has it; such a caption and a video that goes on without one."""
 CUTS = 0.07
 """Share of each kind with a cut in its caption."""
+FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000, "link": 6_000_000}
+"""The seed of the first segment of each kind that is learned from."""
 NEW = 76
 """Frames that a segment of SVI 2.0 Pro adds: 81 less the 5 that repeat (spec: 4 * motion latents + 1)."""
 

@@ -7,6 +7,8 @@
     base      one expert for all noise levels, together with the text encoder
     experts   two experts from it, each with its own noise levels
     loras     SVI 2.0 and 2.0 Pro by error recycling, the hard cut, the four steps
+    renders   what the experts make of segments whose truth is known
+    finish    the decoder alone again, on what experts make
     export    everything in bf16 as the package has it
     ablations what the LoRAs are compared with; not part of `all`
 
@@ -16,80 +18,25 @@ Kill it at any time and run it again: it goes on from its last checkpoint. `DIR/
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from autoencoder import decoder_loss, evaluate, loss_of, make_vae, on_wans_scale, statistics
-from clips import CUTS, EARLY, HELD_OUT, LATE, batch
-from experts import LONG, SHORT, Averaged, make_learner, training_step
+from autoencoder import evaluate, make_vae, on_wans_scale, statistics
+from clips import HELD_OUT
+from experts import LONG, SHORT, make_learner, training_step
 from export import export
 from latents import Encoder, Segments, write_shards
-from optim import Average, Muon, split
+from optim import Average
 from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
-from precision import fast_products
+from rendered import write_rendered
 from runs import Run
+from samples import FIRST_SEEDS
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
+from train_vae import train_decoder, train_finish, train_vae
 
 COUNTS = {"plain": 8960, "pro": 3072, "link": 640, "svi20": 512, "cut": 384}
-FIRST_SEEDS = {"plain": 1_000_000, "pro": 2_000_000, "svi20": 3_000_000, "cut": 4_000_000, "link": 6_000_000}
-STEPS = {"vae": 7900, "decoder": 2500, "base": 9400, "experts": 7000}
-
-
-def steps_of(options: Options, stage: str) -> int:
-    """How many steps a stage has."""
-    return options.steps or STEPS[stage]
-
-
-Loss = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]]
-
-
-def fit_vae(options: Options, stage: str, vae: Any, trained: list[tuple[str, Any]], loss_of: Loss, seed: int) -> Any:
-    """Train the parameters `trained` of a VAE on clips drawn as it goes; returns a VAE with their average."""
-    matrices, others = split(trained)
-    whole = stage == "vae"
-    rate, rest = (3e-3, 2e-3) if whole else (2e-3, 1.4e-3)
-    optimizers = [Muon(matrices, rate), torch.optim.AdamW(others, rest, (0.9, 0.95), weight_decay=0.0)]
-    average, shadow = Average(vae, 0.998), copy.deepcopy(vae)
-    parts = {"model": vae, "average": Averaged(average)}
-    hold, cuts = (0.4, CUTS) if whole else (0.1, 0.6)
-    run = Run(stage, options.out, steps_of(options, stage), parts, optimizers, seed=seed, hold=hold)
-
-    def step(number: int, progress: float) -> torch.Tensor:
-        kinds = EARLY if progress < 0.5 and whole else LATE
-        frames, count, crop = kinds[number % len(kinds)]
-        pixels, mask = batch(seed * 1_000_000 + number, frames, count, crop, HEIGHT, WIDTH, options.device, cuts)
-        with fast_products(options.device):
-            loss, notes = loss_of(vae, pixels, mask)
-        run.note(**notes)
-        return loss
-
-    def check() -> dict[str, float]:
-        average.copy_to(shadow)
-        return evaluate(shadow, 12, 33, HEIGHT, WIDTH, bf16=True)
-
-    run.train(step, lambda number: average.update(vae, number), check)
-    average.copy_to(shadow)
-    return shadow
-
-
-def train_vae(options: Options) -> None:
-    """The whole VAE."""
-    vae = make_vae(options.base).to(options.device)
-    fit_vae(options, "vae", vae, list(vae.named_parameters()), loss_of, seed=1)
-
-
-def train_decoder(options: Options) -> None:
-    """The decoder again, while the encoder and so all latents stay as they are; `DIR/vae` gets the better decoder."""
-    vae = load_vae(options)
-    trained = [(n, p) for n, p in vae.named_parameters() if n.startswith(("decoder", "post_quant_conv"))]
-    for _, parameter in trained:
-        parameter.requires_grad_(True)
-    better = fit_vae(options, "decoder", vae, trained, decoder_loss, seed=4)
-    better.save_pretrained(options.out / "vae")
-    log(options, "decoder", evaluate(better, 16, 81, HEIGHT, WIDTH))
+STEPS = {"base": 9400, "experts": 7000}
 
 
 def settle(options: Options) -> None:
@@ -124,7 +71,7 @@ def train_experts(options: Options, stage: str) -> None:
     segments = load_segments(options, "plain")
     held = Segments(options.out / "latents" / "held", "plain", options.device)
     rate, rest = (4e-3, 2e-3) if stage == "base" else (1.5e-3, 1e-3)
-    steps, hold = steps_of(options, stage), 0.5 if stage == "base" else 0.2
+    steps, hold = options.steps or STEPS[stage], 0.5 if stage == "base" else 0.2
     seed = 2 if stage == "base" else 3
     run = Run(stage, options.out, steps, learner.parts(), learner.optimizers(rate, rest), seed, hold=hold)
     run.log(event="data", segments=len(segments))
@@ -150,6 +97,8 @@ STAGES: dict[str, Callable[[Options], None]] = {
     "base": lambda options: train_experts(options, "base"),
     "experts": lambda options: train_experts(options, "experts"),
     "loras": train_loras,
+    "renders": write_rendered,
+    "finish": train_finish,
     "export": export,
     "ablations": train_ablations,
 }
