@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 from svid.errors import BlobError, MediaError, Problem
 from svid.manifest.model import Manifest
 from svid.media.images import open_picture, pixel_digest
-from svid.media.reading import probe
+from svid.media.probing import probe
 from svid.plan.settings import ClipRef, PictureRef
 from svid.store.blobs import Blobs
 from svid.store.engine import Store

@@ -20,7 +20,8 @@ from svid.api import Artifact, Clip, Encoding
 from svid.errors import MediaError, Problem
 from svid.media.codecs import Codec, codec, codec_of, encoder_options
 from svid.media.colour import rgb_frame, tag, to_codec
-from svid.media.reading import opened, packets_of, probe, read_frames, read_tags, tags_of
+from svid.media.probing import probe
+from svid.media.reading import opened, packets_of, read_frames, read_tags, tags_of
 
 __all__ = ["exact_rate", "join_clips", "probe", "read_frames", "read_tags", "write_clip"]
 

@@ -14,9 +14,10 @@ import torch
 from av.filter import Graph
 
 from svid.errors import MediaError
-from svid.media import reading
+from svid.media import probing
 from svid.media.images import open_picture
-from svid.media.reading import probe, read_frames
+from svid.media.probing import probe
+from svid.media.reading import read_frames
 from tests.hostile.clips import film
 
 
@@ -128,7 +129,7 @@ def test_a_clip_that_was_cut_off_is_refused(tmp_path: Path, suffix: str, options
 
 
 def test_too_many_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_FRAMES", 11)
+    monkeypatch.setattr(probing, "MAX_FRAMES", 11)
     with pytest.raises(MediaError, match="expected at most 11 frames, found more"):
         probe(film(tmp_path / "a.mp4"))
 

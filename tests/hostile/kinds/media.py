@@ -69,7 +69,8 @@ def _clip(dice: random.Random) -> bytes:
 
 
 def _read_clip(data: bytes, folder: Path) -> None:
-    from svid.media.reading import probe, read_frames
+    from svid.media.probing import probe
+    from svid.media.reading import read_frames
 
     file = folder / "x.mp4"
     file.write_bytes(data)
