@@ -117,6 +117,8 @@ class Footage:
     sha256: str
     last: int
     """How many of its last frames become latents, at the most."""
+    name: str = ""
+    """How the manifest that it came with calls it, for errors; empty where that is of no account."""
 
 
 @dataclass(frozen=True)

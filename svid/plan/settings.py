@@ -27,7 +27,7 @@ class PictureRef(_Frozen):
 
 
 class ClipRef(_Frozen):
-    """A clip in the blob store that a video goes on from; its frames are counted, its rate is what it says."""
+    """A clip in the blob store that a video goes on from; its frames are counted, its rate is that of their times."""
 
     sha256: str
     frames: int

@@ -28,7 +28,7 @@ def plan_as_dict(desk: Desk, request: Request) -> dict[str, Any]:
     summary = read_summary(weights_path(config.models[settings.model].path, desk.home.root))
     device, _ = choose_device(config.render.device)
     dtype, _ = choose_dtype(config.render.dtype, device)
-    segments = [_segment(plan, one, desk.recipes[one.settings.recipe]) for one in plan.segments]
+    segments = [_segment(plan, place, desk.recipes[one.settings.recipe]) for place, one in enumerate(plan.segments)]
     before = plan.length - len(plan.segments)
     return {
         "file": request.file,
@@ -46,11 +46,11 @@ def plan_as_dict(desk: Desk, request: Request) -> dict[str, Any]:
     }
 
 
-def _segment(plan: Plan, one: Planned, recipe: Recipe) -> dict[str, Any]:
+def _segment(plan: Plan, place: int, recipe: Recipe) -> dict[str, Any]:
+    one = plan.segments[place]
     settings, sampling = one.settings, one.settings.sampling
     if one.clip is not None:
         return _footage(plan, one.clip)
-    place = plan.segments.index(one)
     after = plan.segments[place + 1] if place + 1 < len(plan.segments) else None
     lost = _seam(one).overlap + (_seam(after).parent_trim if after else 0)
     high, low = experts(sampling.sampler, sampling.steps, sampling.shift, sampling.sigmas, sampling.boundary)

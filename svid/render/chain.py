@@ -138,7 +138,8 @@ def _read(work: Work) -> None:
     clip, size = work.segment.clip, (work.segment.width, work.segment.height)
     if clip is not None:
         work.footage = deque(maxlen=clip.last)
-        work.frames = _kept(work, (resized(Image.fromarray(one.numpy()), *size) for one in read_frames(clip.path)))
+        read = read_frames(clip.path, shown=clip.name or None)
+        work.frames = _kept(work, (resized(Image.fromarray(one.numpy()), *size) for one in read))
 
 
 def _kept(work: Work, frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:

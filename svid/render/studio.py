@@ -25,7 +25,7 @@ from svid.render.weights import Print, changed, fingerprint
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import sha256_of
-from svid.store.models import FileDigest
+from svid.store.models import Asset, FileDigest
 from svid.store.receipt import Receipts
 from svid.store.snapshots import Snapshots
 
@@ -163,6 +163,9 @@ class Studio:
     def footage(self, planned: Planned, clip: ClipRef) -> Segment:
         """A clip as the first segment of a chain, which nothing is asked of but to be read."""
         settings, sampling = planned.settings, planned.settings.sampling
+        with self.store.read() as session:
+            asset = session.get(Asset, clip.sha256)
+        name = asset.source if asset is not None else ""
         return Segment(
             index=planned.index,
             prompt="",
@@ -174,7 +177,7 @@ class Studio:
             anchor=TailOf(planned.index),
             image=None,
             sampling=Sampling(sampling.sampler, 0, sampling.shift, {"high": 1.0, "low": 1.0}, sampling.boundary),
-            clip=Footage(self.blobs.verified(clip.sha256), clip.sha256, settings.frames),
+            clip=Footage(self.blobs.verified(clip.sha256), clip.sha256, settings.frames, name),
         )
 
     def _cut(self, settings: Settings, cut: CutPlan) -> Cut:

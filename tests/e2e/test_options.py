@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import av
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
@@ -12,9 +14,12 @@ from svid.api import Clip, Encoding
 from svid.config import EMBEDDED
 from svid.errors import ManifestError, Refused
 from svid.media.clips import write_clip
+from svid.plan.build import Planned
+from svid.plan.show import plan_as_dict
 from svid.wan.vae import decode_frames, decoder_reach
 from svid.workbench import Workbench
 from tests.e2e.tools import SMALL, bench_in, frames_of, new, rows
+from tests.hostile.clips import film
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +230,29 @@ def test_a_video_goes_on_from_a_real_clip(bench: Workbench, clip: str, recipe: s
     assert rows(bench.home, "select count(*) from asset where source = ?", clip) == [(1,)]
     recoded = shown(bench, {"extend": video["id"], "segments": 1, "encode": {"codec": "h264"}})
     assert len(picture(recoded)) == 23 + 4 * (9 - overlap), "the clip is read and encoded again"
+
+
+def test_a_plan_is_shown_without_comparing_its_segments(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with each, that took minutes for some thousand."""
+    data = json.dumps(new("long", "one", segments=50)).encode()
+    request = bench.desk.understand(data, "long.json", bench.home.inbox)
+    monkeypatch.setattr(Planned, "__eq__", lambda one, other: pytest.fail("two segments were compared"))
+    found = plan_as_dict(bench.desk, request)
+    assert [one["number"] for one in found["segments"]] == list(range(1, 51))
+    assert [one["shown"] for one in found["segments"]][:2] == [9, 4]
+
+
+def test_damage_inside_a_clip_is_the_clip_s_by_its_name(bench: Workbench) -> None:
+    path = film(bench.home.inbox / "torn.mp4", frames=30, group=10)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as source:
+        inside = [packet.pos + 8 for packet in source.demux(video=0) if packet.size][12]
+    data[inside : inside + 40] = bytes(byte ^ 0x5A for byte in data[inside : inside + 40])
+    path.write_bytes(data)
+    with pytest.raises(Refused) as caught:
+        shown(bench, {"name": "torn", "clip": "torn.mp4", "prompts": ["one"], "width": 32, "height": 32, "frames": 9})
+    assert "torn.mp4" in str(caught.value)
+    assert "db/blobs" not in str(caught.value)
 
 
 def test_a_clip_that_is_none_or_too_short_is_refused(bench: Workbench, clip: str) -> None:
