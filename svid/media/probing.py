@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -16,6 +18,9 @@ from svid.media.reading import Decoded, decoded, opened, video_of
 MAX_FRAMES = 250_000
 """Of a clip that a video goes on from: more than two hours at 30 frames a second. A file of half a gigabyte can hold a
 hundred times as many empty ones, each of which takes its time."""
+MAX_PACKETS = 20 * MAX_FRAMES
+"""Of all streams of a file whose sound is looked through, too. The longest clip at 30 frames a second has an eighth
+of that in pictures and one track of sound."""
 RATES = (1, 240)
 """Frames a second, as in a manifest."""
 ASPECTS = (Fraction(1, 16), Fraction(16))
@@ -63,7 +68,11 @@ def _times(source: InputContainer, stream: VideoStream, file: str) -> tuple[arra
     out; and the second at which whatever is in the file ends, as far as that was read: all of a Matroska file, whose
     header tells the length of that, and of an MP4, which counts its frames, the video."""
     times, packets, end = array("q"), 0, Fraction(0)
-    for packet in source.demux(stream) if stream.frames else source.demux():
+    read: Iterator[av.Packet[Any]] = source.demux(stream) if stream.frames else source.demux()
+    for number, packet in enumerate(read):
+        if number >= MAX_PACKETS:
+            message = f"expected at most {MAX_PACKETS:,} packets of picture and sound, found more"
+            raise MediaError(Problem(file, "", message, "cut it"))
         if packet.size and packet.pts is not None and packet.time_base:
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         if packet.stream.index != stream.index or not packet.size:

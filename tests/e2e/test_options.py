@@ -233,7 +233,7 @@ def test_a_video_goes_on_from_a_real_clip(bench: Workbench, clip: str, recipe: s
 
 
 def test_a_plan_is_shown_without_comparing_its_segments(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with each, that took minutes for some thousand."""
+    """Each with each before it, as a list looks for its own, is work that grows with the square of their number."""
     data = json.dumps(new("long", "one", segments=50)).encode()
     request = bench.desk.understand(data, "long.json", bench.home.inbox)
     monkeypatch.setattr(Planned, "__eq__", lambda one, other: pytest.fail("two segments were compared"))

@@ -103,6 +103,14 @@ def test_a_trimmed_clip_that_was_cut_off_is_refused(tmp_path: Path) -> None:
         probe(path)
 
 
+def test_a_clip_with_packets_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mkv", sound="aac")
+    monkeypatch.setattr(probing, "MAX_PACKETS", 40)
+    with pytest.raises(MediaError, match="expected at most 40 packets of picture and sound, found more"):
+        probe(path)
+    assert probe(film(tmp_path / "b.mkv"))[0] == 12
+
+
 # The rate
 
 
