@@ -80,16 +80,22 @@ def run(mini: Miniature, arm: Arm, loras: Path, chains: int, segments: int, step
         return measure(arm.way, streams, videos, encoder.height, encoder.width)
 
 
+def mean(values: list[float]) -> float:
+    """Of a figure over segments; 0 where there are none."""
+    return round(sum(values) / max(len(values), 1), 5)
+
+
 def summary(table: dict[str, list[Row]]) -> dict[str, float]:
-    """Drift at the end, the mean seam and what is kept, of plain I2V and of Pro."""
+    """Drift at the end, the mean seam and what is kept, of plain I2V and of Pro; `by_clip`: the seam of a chain that
+    svid is told not to decode as one stream."""
     found: dict[str, float] = {}
     for name, short in (("i2v", "i2v"), ("svi-2.0-pro", "svi_pro")):
         if name in table:
             rows = table[name]
             found[f"drift_{short}"] = round(drift_of(rows[-1]), 3)
-            found[f"seam_{short}"] = round(sum(row.seam for row in rows[1:]) / max(len(rows) - 1, 1), 5)
+            found[f"seam_{short}"] = mean([row.seam for row in rows[1:]])
             if STREAM in rows[-1].seams:
-                found[f"seam_{short}_{STREAM}"] = round(sum(row.seams[STREAM] for row in rows[1:]) / (len(rows) - 1), 5)
+                found[f"seam_{short}_by_clip"] = mean([row.seams["head"] for row in rows[1:]])
             found[f"kept_{short}"] = round(rows[-1].kept, 3)
     return found
 

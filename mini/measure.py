@@ -73,8 +73,8 @@ class Row:
 
     @property
     def seam(self) -> float:
-        """The seam as svid shows it unless told otherwise."""
-        return self.seams["head"]
+        """The seam as svid shows it on the miniature unless told otherwise: as one stream where there can be one."""
+        return self.seams.get(STREAM, self.seams["head"])
 
 
 Decoded = Iterable[tuple[torch.Tensor, torch.Tensor | None]]

@@ -91,6 +91,7 @@ class ModelTable(_Table):
     height: int | None = Field(None, ge=16, multiple_of=16)
     steps: int | None = Field(None, ge=1)
     guidance: ForBoth | None = None
+    stream: bool = False
     loras: dict[str, LoraTable] = {}
 
 

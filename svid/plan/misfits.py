@@ -11,6 +11,7 @@ from svid.layout import TAIL_FRAMES
 from svid.manifest.model import Manifest
 from svid.media.codecs import codec, encoder_options
 from svid.plan.grid import TWO_RUNS, can_act
+from svid.plan.resolve import can_stream
 from svid.plan.settings import ClipRef, LoraStrength, Parent, PictureRef, Settings
 from svid.wan.samplers import SAMPLERS, final_sigmas
 
@@ -249,6 +250,6 @@ def _conditioning(manifest: Manifest, settings: Settings, recipe: Recipe, file: 
     if layout.seam == "blend" and settings.frames <= 2 * layout.overlap:
         message = f"expected more than {2 * layout.overlap} frames, so that no frame is blended twice"
         yield Problem(file, "frames", f"{message}, found {settings.frames}")
-    if settings.stream and not (latents and layout.motion_latents and layout.seam == "head"):
+    if settings.stream and not can_stream(recipe, layout):
         message = "expected a recipe that hands over latents, at least one, and a seam whose head is left out"
         yield Problem(file, "decode.stream", f"{message}, found {recipe.name}", "leave it out")

@@ -63,12 +63,26 @@ def resolve(
             goes_on = {key: goes_on[key] for key in kept}
         values |= goes_on
     values = _written(manifest, values | {"recipe": name, "model": model})
+    if manifest.decode.stream is None:
+        wanted = values["stream"] if base is not None else clip is None and _streamed(config, model)
+        values["stream"] = wanted and can_stream(recipe, values["layout"])
     anchor = anchor_of(pictures, base, clip)
     if anchor is not None:
         values["anchor"] = anchor
     if clip is not None and (manifest.fps is None or isclose(manifest.fps, clip.fps, rel_tol=SAME_RATE)):
         values["fps"] = clip.fps
     return Settings.model_validate(values)
+
+
+def can_stream(recipe: Recipe, layout: Layout) -> bool:
+    """Whether a chain can be decoded as one stream: what a segment repeats is latents, and shown as the one before has
+    it."""
+    return recipe.layout.pad == "zero_latent" and layout.motion_latents > 0 and layout.seam == "head"
+
+
+def _streamed(config: Config, model: str) -> bool:
+    table = config.models.get(model)
+    return table is not None and table.stream
 
 
 def anchor_of(

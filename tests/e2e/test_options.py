@@ -46,6 +46,7 @@ def asks(bench: Workbench, video: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 LOSSLESS = {"encode": {"codec": "ffv1"}}
+BY_CLIP: dict[str, Any] = {"decode": {"stream": False}}
 
 CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("svi-2.0-pro", {"motion_latents": 2}),
@@ -154,7 +155,7 @@ def test_steps_that_there_are_not_are_refused(bench: Workbench) -> None:
 
 def test_a_blended_seam_mixes_the_frames_that_both_have(bench: Workbench) -> None:
     cut, blend, tail = (
-        shown(bench, new(seam, "one", "two", frames=13, conditioning={"seam": seam}, **LOSSLESS))
+        shown(bench, new(seam, "one", "two", frames=13, conditioning={"seam": seam}, **BY_CLIP, **LOSSLESS))
         for seam in ("head", "blend", "tail")
     )
     assert [torch.equal(latents_of(bench, cut, n), latents_of(bench, blend, n)) for n in (1, 2)] == [True, True]
@@ -289,7 +290,7 @@ def test_a_stream_is_one_long_decode_bit_for_bit_also_after_a_restart(tmp_path: 
     vae = AutoencoderKLWan.from_pretrained(EMBEDDED / "wan22-mini" / "vae", torch_dtype=torch.float32).eval()
     assert torch.equal(frames, torch.cat(list(decode_frames(vae, z))))
     assert len(frames) == 9 + 3 * 4
-    by_clip = picture(shown(bench, new("clips", *prompts, **LOSSLESS)))
+    by_clip = picture(shown(bench, new("clips", *prompts, **BY_CLIP, **LOSSLESS)))
     assert torch.equal(by_clip[:9], frames[:9])
     assert not torch.equal(by_clip[9:], frames[9:])
     begun = shown(bench, new("begun", *prompts[:2], **options))
@@ -298,12 +299,36 @@ def test_a_stream_is_one_long_decode_bit_for_bit_also_after_a_restart(tmp_path: 
     assert torch.equal(picture(longer), frames)
 
 
+def test_an_entry_of_a_model_makes_its_chains_streams_where_they_can_be(bench: Workbench) -> None:
+    """The miniature's says so; a manifest, a seam or a recipe that has no part for one says otherwise."""
+    streams = {
+        "as the entry says": {},
+        "by clip": BY_CLIP,
+        "another seam": {"conditioning": {"seam": "blend"}, "frames": 13},
+        "another recipe": {"recipe": "svi-2.0-wan22"},
+    }
+    found = {name: asks(bench, shown(bench, new(name, "one", "two", **more))) for name, more in streams.items()}
+    assert {name: [ask.get("stream", False) for ask in some] for name, some in found.items()} == {
+        name: [name == "as the entry says"] * 2 for name in streams
+    }
+
+
+def test_what_goes_on_with_a_seam_that_no_stream_has_is_decoded_clip_by_clip(bench: Workbench) -> None:
+    begun = shown(bench, new("begun", "one", "two", frames=13, **LOSSLESS))
+    before = picture(begun)
+    on = {"extend": begun["id"], "prompts": ["three"], "conditioning": {"seam": "tail"}}
+    longer = shown(bench, on)
+    assert [ask.get("stream", False) for ask in asks(bench, longer)] == [True, True, False]
+    assert [segment["frames"] for segment in longer["segments"]] == [13, 3, 13]
+    assert torch.equal(picture(longer)[:16], before[:16])
+
+
 def test_a_decoder_is_let_go_of_when_something_is_decoded_otherwise(tmp_path: Any) -> None:
     bench = bench_in(tmp_path / "home")
     video = shown(bench, new("a", "one", decode={"stream": True}))
     model = bench.studio._warm[1]
     assert model.stream is not None
-    shown(bench, new("b", "two"))
+    shown(bench, new("b", "two", **BY_CLIP))
     assert bench.studio._warm[1] is model
     assert model.stream is None
     longer = bench.run({"extend": video["id"], "prompts": ["three"]})
