@@ -85,7 +85,7 @@ def join_clips(clips: Sequence[Clip], out: Path, tags: Mapping[str, str]) -> Art
                     packet.stream = stream
                     sink.mux(packet)
             done += part.frames
-    _check_joined(out, done, dict(tags))
+    check_joined(out, done, dict(tags))
     return Artifact(out, done, float(rate), chosen.name)
 
 
@@ -146,7 +146,8 @@ def _same_kind(first: _Part, part: _Part) -> None:
         raise MediaError(Problem(str(part.path), "", message, hint))
 
 
-def _check_joined(out: Path, frames: int, tags: dict[str, str]) -> None:
+def check_joined(out: Path, frames: int, tags: dict[str, str]) -> None:
+    """Raise MediaError where the file `out` does not hold as many frames and these tags."""
     with opened(out) as source:
         found, back = sum(1 for _ in packets_of(source)), tags_of(source)
     if found != frames:

@@ -22,6 +22,7 @@ from svid.plugin.find import find
 from svid.plugin.info import Loaded, PluginInfo
 from svid.plugin.load import load_source
 from svid.plugin.quiet import stdout_aside
+from svid.plugin.witness import By, Check, witnessed
 
 if TYPE_CHECKING:
     import click
@@ -49,6 +50,8 @@ class Plugins:
         self._pm = pluggy.PluginManager("svid")
         self._pm.add_hookspecs(hookspecs)
         self._tracing = trace.is_on()
+        self._checks: dict[str, Check] = {}
+        """Of the stages that are being served."""
         # pluggy asks what was registered last first
         for plugin in reversed(loaded):
             self._register(plugin)
@@ -144,8 +147,9 @@ class Plugins:
                     asked[plugin.info.name] = offers.ask(plugin.info, answer, job.options.get(plugin.info.name))
         return asked
 
-    def call(self, stage: str, job: Job, segment: Segment | None, /, **kwargs: Any) -> Any:
+    def call(self, stage: str, job: Job, segment: Segment | None, /, check: Check | None = None, **kwargs: Any) -> Any:
         """Have a stage served. `job` and `segment` need not be repeated in `kwargs`, the rest of the hook's arguments.
+        What `check` is given, each answer of a plugin, it returns or replaces, or raises StageError.
 
         In the stages that decide a segment, from conditioning to decoding, only plugins that take part in it are asked.
         Raises NoStage where all decline, StageError for whatever a plugin raises that is not of svid's; SvidError,
@@ -157,11 +161,17 @@ class Plugins:
         hook = self._pm.subset_hook_caller(stage, [self._pm.get_plugin(name) for name in absent])
         given = {"job": job, "segment": segment, **kwargs}
         assert hook.spec is not None  # noqa: S101 - every stage has one
+        if check is not None:
+            self._checks[stage] = check
         try:
             with self.blame(stage), stdout_aside():
                 answer = hook(**{name: given[name] for name in hook.spec.argnames})
+                for name in self._old_wrappers(stage, absent):
+                    answer = self._see(stage, name, answer)
         except _Declined:
             raise NoStage(self._nobody(stage, job, absent)) from None
+        finally:
+            self._checks.pop(stage, None)
         if answer is None:
             wrappers = ", ".join(name for name in self.serving(stage) if name not in self.answering(stage))
             message = f"{stage}: the answer got lost in a wrapper ({wrappers})"
@@ -171,14 +181,15 @@ class Plugins:
         return self._watched(stage, answer) if stage == "svid_decode" else answer
 
     @contextmanager
-    def blame(self, stage: str) -> Iterator[None]:
-        """Turn foreign exceptions into StageError that names the plugin, keeping the exception as its cause."""
+    def blame(self, stage: str, plugin: str = "") -> Iterator[None]:
+        """Turn foreign exceptions into StageError that names the plugin, keeping the exception as its cause. Where none
+        is in its traceback, that is `plugin`, or those that serve the stage."""
         try:
             yield
         except SvidError:
             raise
         except (Exception, SystemExit) as error:  # a plugin may raise anything; whatever it is fails the job, not us
-            problem = stage_problem(error, stage, self._loaded.values(), self.serving(stage))
+            problem = stage_problem(error, stage, self._loaded.values(), [plugin] if plugin else self.serving(stage))
             raise StageError(problem) from error
 
     def emit(self, event: Mapping[str, Any]) -> None:
@@ -209,10 +220,23 @@ class Plugins:
     def _register(self, plugin: Loaded) -> None:
         name = plugin.info.name
         module = trace.traced(plugin.module, name) if self._tracing else plugin.module
+        module = witnessed(module, name, self._see)
         try:
             self._pm.register(module, name)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(Problem(plugin.info.location, "", f"does not fit svid's hooks: {said(error)}")) from error
+
+    def _see(self, hook: str, plugin: str, answer: Any) -> Any:
+        """What counts of a plugin's answer, which is checked where the stage that is being served has a check."""
+        check = self._checks.get(hook)
+        if check is None or answer is None:
+            return answer
+        return check(By(self._loaded[plugin].info, hook, lambda: self.blame(hook, plugin)), answer)
+
+    def _old_wrappers(self, stage: str, absent: Sequence[str]) -> list[str]:
+        """The wrappers of pluggy's older kind that have gone around a stage, the outermost last."""
+        impls = getattr(self._pm.hook, stage).get_hookimpls()
+        return [impl.plugin_name for impl in impls if impl.hookwrapper and impl.plugin_name not in absent]
 
     def _alone(self, plugin: Loaded, hook: str, **kwargs: Any) -> Any:
         """Call one plugin's implementation of a hook that has no first answer; None where it says nothing."""

@@ -19,8 +19,10 @@ from svid.layout import TAIL_FRAMES
 from svid.media.blend import as_levels, linear_blend
 from svid.media.images import resized
 from svid.media.reading import read_frames
+from svid.render import answers
 from svid.render.checkpoint import Keeper, Resumed, no_checkpoint
 from svid.render.loras import HeldLoras
+from svid.render.steps import Steps
 from svid.render.weights import Print, changed, fingerprint
 
 if TYPE_CHECKING:
@@ -70,57 +72,47 @@ def _load_model(work: Work) -> None:
 
 
 def _build_conditioning(work: Work) -> None:
-    work.conditioning = work.ask("build_conditioning", model=work.model, carry=work.carry)
+    check = answers.conditioning(work.segment)
+    work.conditioning = work.ask("build_conditioning", check=check, model=work.model, carry=work.carry)
 
 
 def _apply_loras(work: Work) -> None:
     segment = work.segment
     part = work.plugins.ask(work.job, segment)
     key = digest({"loras": repr(segment.loras), "cut": repr(segment.cut), "plugins": part})
-    with work.plugins.blame("svid_apply_loras"):
-        work.applied = work.loras.apply(key, lambda: work.ask("apply_loras", model=work.model))
+    work.applied = work.loras.apply(key, lambda: work.ask("apply_loras", check=answers.loras, model=work.model))
 
 
 def _sample(work: Work) -> None:
-    _begin_step(work, 1)
+    walk = Steps(work.applied)
     work.weights = fingerprint(work.model) if work.applied.begin_step is None else {}
-    checkpoint = work.checkpoint(lambda snapshot: _resume(work, snapshot))
-    progress = _stepping(work, checkpoint)
-    given = {"model": work.model, "conditioning": work.conditioning}
-    work.state = work.ask("sample", **given, progress=progress, checkpoint=checkpoint)
-    for name, tensor in work.state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise StageError(
-                Problem(f"segment {work.segment.index + 1}", name, "expected finite numbers, found NaN or infinity")
-            )
+    checkpoint = work.checkpoint(lambda snapshot: _resume(work, walk, snapshot))
+    given = {"model": work.model, "conditioning": work.conditioning, "checkpoint": checkpoint}
+    check = answers.state(work.segment, walk.finish)
+    work.state = work.ask("sample", check=check, progress=_stepping(work, walk, checkpoint), **given)
 
 
-def _begin_step(work: Work, step: int) -> None:
-    if work.applied.begin_step is not None:
-        with work.plugins.blame("svid_apply_loras"):
-            work.applied.begin_step(step)
-
-
-def _stepping(work: Work, checkpoint: Keeper) -> Progress:
+def _stepping(work: Work, walk: Steps, checkpoint: Keeper) -> Progress:
     """The job's progress, the checkpoint's, and the LoRAs' too: what ends a step begins the next one."""
 
     def progress(step: int, steps: int) -> None:
+        walk.told(step, steps)
         checkpoint.passed(step, steps)
         work.progress(step, steps)
         if step < steps:
-            _begin_step(work, step + 1)
+            walk.begin(step + 1)
 
     return progress
 
 
-def _resume(work: Work, snapshot: Snapshot) -> None:
+def _resume(work: Work, walk: Steps, snapshot: Snapshot) -> None:
     work.resumed = snapshot.step
-    if snapshot.step < snapshot.steps:
-        _begin_step(work, snapshot.step + 1)
+    walk.resume(snapshot)
 
 
 def _decode(work: Work) -> None:
-    work.frames = work.ask("decode", model=work.model, state=work.state, carry=work.carry)
+    check = answers.frames(work.segment, _count(work))
+    work.frames = work.ask("decode", check=check, model=work.model, state=work.state, carry=work.carry)
 
 
 def _encode(work: Work) -> None:
@@ -150,15 +142,14 @@ def _kept(work: Work, frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 def _encode_and_import(work: Work) -> None:
     _encode(work)
-    work.state = work.ask("import", model=work.model, frames=torch.stack(list(work.footage)))
+    check = answers.state(work.segment)
+    work.state = work.ask("import", check=check, model=work.model, frames=torch.stack(list(work.footage)))
 
 
 def _shown(work: Work) -> Iterator[torch.Tensor]:
     """The decoded frames that are shown, one pass, keeping the tail; they are never all in memory."""
-    segment, seen = work.segment, 0
-    # Decoded as a continuation, the frames that repeat the segment before are not there to begin with.
-    goes_on = segment.stream and work.carry is not None
-    first, count = (0, segment.frames - segment.overlap) if goes_on else (segment.overlap, segment.frames)
+    segment, seen, count = work.segment, 0, _count(work)
+    first = segment.overlap - (segment.frames - count)
     for frames in _decoded(work):
         work.tail.extend(frames)
         shown = _blended(work, frames, seen)[max(0, first - seen) : max(0, count - work.dropped - seen)]
@@ -169,6 +160,12 @@ def _shown(work: Work) -> Iterator[torch.Tensor]:
         hint = "the clip has frames that can't be decoded: convert it" if segment.clip is not None else ""
         found = f"expected {count} frames, found {seen}"
         raise StageError(Problem(f"segment {segment.index + 1}", "decode", found, hint))
+
+
+def _count(work: Work) -> int:
+    """The frames that are decoded. Of a continuation, those that repeat the segment before are not there."""
+    goes_on = work.segment.stream and work.carry is not None
+    return work.segment.frames - (work.segment.overlap if goes_on else 0)
 
 
 def _blended(work: Work, frames: torch.Tensor, seen: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from svid.manifest.read import build_options
 from svid.memory import ANY, first_plan
 from svid.plan.build import CutPlan, Planned
 from svid.plan.settings import ClipRef, PictureRef, Settings
+from svid.render import answers
 from svid.render.checkpoint import Pace
 from svid.render.env import choose_device, choose_dtype
 from svid.render.loras import HeldLoras
@@ -61,7 +62,7 @@ class Studio:
             self.loras.release()
             self._warm = None  # let go of the old one first: two of them may not fit
             gc.collect()  # hooks on a model's blocks point back at it
-            made = self.plugins.call("svid_load_model", job, segment, job=job, device=self.device)
+            made = self.plugins.call("svid_load_model", job, segment, check=answers.model, job=job, device=self.device)
             self._warm = (key, made, fingerprint(made))
         return self._warm[1]
 

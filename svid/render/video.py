@@ -16,6 +16,7 @@ from svid.api import Carry, Clip, Footage, Job, Picture, Sampling, Segment
 from svid.canonical import digest
 from svid.crash import crashpoint
 from svid.media.codecs import codec
+from svid.render import answers
 from svid.render.chain import Work, run_chain
 from svid.render.commit import note_blob, note_clip
 from svid.render.sheet import drawn, strips_of, title_of
@@ -57,7 +58,8 @@ def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path, 
     target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
     part = studio.blobs.scratch(target.suffix)
     tags = {"svid": svid.__version__, "video": job.video, "name": job.name, "tip": tip, "job": job.id, "manifest": text}
-    made = studio.plugins.call("svid_join", job, None, job=job, clips=clips, tags=tags, out=part)
+    check = answers.video(clips, tags, part)
+    made = studio.plugins.call("svid_join", job, None, check=check, job=job, clips=clips, tags=tags, out=part)
     crashpoint("video-written")
     sha256 = sha256_of(part)
     sheet = drawn(target, title_of(video), strips_of(segments, clips))
