@@ -11,14 +11,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svid import logs
 from svid.daemon.halt import trouble
 from svid.daemon.wire import Wire
-from svid.errors import Cancelled, Problem, Refused, SvidError, UsageError
+from svid.errors import Cancelled, Problem, Refused, StageError, SvidError, UsageError
 from svid.home import Home
 from svid.memory import ran_out
 from svid.plugin.blame import said
@@ -27,6 +29,9 @@ from svid.store.disk import fault_of_one, met_a_file, storage_problem
 from svid.store.engine import Store
 from svid.store.queue import Fenced
 from svid.store.scratch import sweep_own
+
+if TYPE_CHECKING:
+    from svid.plugin.manager import Plugins
 
 log = logging.getLogger("svid.worker")
 
@@ -103,7 +108,11 @@ def serve(home: Home, wire: Wire) -> None:
         logs.note({"job": order["job"], "attempt": order["attempt"]})
         watch.begin()
         studio.plans = order["plans"]
-        outcome = _try(lambda order=order: render_job(studio, order["job"], order["attempt"], watch), home, store)
+
+        def work(job: str = order["job"], attempt: int = order["attempt"]) -> None:
+            render_job(studio, job, attempt, watch)
+
+        outcome = _try(lambda work=work: _blaming(work, plugins, watch), home, store)
         gc.collect()
         sweep_own(home.tmp)
         wire.send(
@@ -142,6 +151,25 @@ def _listen(wire: Wire, watch: Watch) -> SimpleQueue[dict[str, Any] | None]:
 
     threading.Thread(target=listen, daemon=True).start()
     return orders
+
+
+def _blaming(work: Callable[[], None], plugins: Plugins, watch: Watch) -> None:
+    """Do a job. Raises StageError for whatever comes out of a plugin's code that no stage has caught, and where a
+    plugin says that the work was stopped although nobody has done so: the job would be begun again, for ever."""
+    try:
+        work()
+    except Cancelled as error:
+        if watch.told:
+            raise
+        found = plugins.culprit(error) or Problem("plugins", "", "a plugin raised Cancelled")
+        raise StageError(replace(found, message=f"{found.message}; but nobody has stopped this job")) from error
+    except SvidError:
+        raise
+    except BaseException as error:
+        culprit = plugins.culprit(error)
+        if culprit is None:
+            raise
+        raise StageError(culprit) from error
 
 
 def _try(work: Any, home: Home, store: Store) -> dict[str, Any]:

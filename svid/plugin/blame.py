@@ -13,6 +13,9 @@ from svid.plugin.info import Loaded
 
 _MAX_SHOWN = 500
 
+NOT_PLUGINS = (KeyboardInterrupt, GeneratorExit)
+"""What ends svid's own work when it is raised inside a plugin, and is not the plugin's."""
+
 
 def said(error: BaseException) -> str:
     """An exception's type and message, as Python prints them, in one line."""
@@ -24,18 +27,27 @@ def said(error: BaseException) -> str:
     return f"{name}: {text[:_MAX_SHOWN]}" if text else name
 
 
-def stage_problem(error: BaseException, stage: str, plugins: Iterable[Loaded], serving: Iterable[str]) -> Problem:
+def problem_of(error: BaseException, plugins: Iterable[Loaded], stage: str = "") -> Problem | None:
     """A foreign exception as a problem: the plugin that is innermost in its traceback, file and line there, and where
-    it was raised, if that is deeper. `serving` are the plugins to name where the traceback names none."""
+    it was raised, if that is deeper. None where the traceback names no plugin."""
     plugins = list(plugins)
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         for plugin in plugins:
             if Path(frame.filename).is_relative_to(plugin.root):
-                message = f"{stage}: plugin {plugin.info.name} raised {said(error)}"
+                message = f"{stage}: " if stage else ""
+                message += f"plugin {plugin.info.name} raised {said(error)}"
                 if frame is not frames[-1]:
                     message += f", at {shown(Path(frames[-1].filename))} line {frames[-1].lineno}"
                 return Problem(shown(Path(frame.filename)), f"line {frame.lineno}", message, _hint(error))
+    return None
+
+
+def stage_problem(error: BaseException, stage: str, plugins: Iterable[Loaded], serving: Iterable[str]) -> Problem:
+    """The same while a stage is served. `serving` are the plugins to name where the traceback names none."""
+    found = problem_of(error, plugins, stage)
+    if found is not None:
+        return found
     names = ", ".join(serving)
     return Problem(f"plugins {names}" if names else "plugins", "", f"{stage}: raised {said(error)}", _hint(error))
 

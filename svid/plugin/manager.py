@@ -16,7 +16,7 @@ from svid.api import Finding, Job, Recipe, Segment
 from svid.errors import NoStage, PluginError, Problem, StageError, SvidError
 from svid.manifest.words import near
 from svid.plugin import offers, trace
-from svid.plugin.blame import said, stage_problem
+from svid.plugin.blame import NOT_PLUGINS, problem_of, said, stage_problem
 from svid.plugin.check import ASKED, DECIDING, HOOKS, STAGES
 from svid.plugin.find import find
 from svid.plugin.info import Loaded, PluginInfo
@@ -144,7 +144,8 @@ class Plugins:
             if not set(DECIDING).isdisjoint(plugin.info.hooks):
                 answer = self._part(plugin, job, segment)
                 if answer is not None:
-                    asked[plugin.info.name] = offers.ask(plugin.info, answer, job.options.get(plugin.info.name))
+                    with self.blame("svid_ask", plugin.info.name):
+                        asked[plugin.info.name] = offers.ask(plugin.info, answer, job.options.get(plugin.info.name))
         return asked
 
     def call(self, stage: str, job: Job, segment: Segment | None, /, check: Check | None = None, **kwargs: Any) -> Any:
@@ -186,11 +187,16 @@ class Plugins:
         is in its traceback, that is `plugin`, or those that serve the stage."""
         try:
             yield
-        except SvidError:
+        except (SvidError, *NOT_PLUGINS):
             raise
-        except (Exception, SystemExit) as error:  # a plugin may raise anything; whatever it is fails the job, not us
+        except BaseException as error:  # a plugin may raise anything; whatever it is fails the job, not us
             problem = stage_problem(error, stage, self._loaded.values(), [plugin] if plugin else self.serving(stage))
             raise StageError(problem) from error
+
+    def culprit(self, error: BaseException) -> Problem | None:
+        """A foreign exception, whatever was being done, as a problem of the plugin whose code raised it; None where the
+        code of none is in its traceback."""
+        return problem_of(error, self._loaded.values())
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Tell every plugin of an event. What a plugin raises is logged with its name and goes no further."""
@@ -198,7 +204,9 @@ class Plugins:
             if "svid_event" in plugin.info.hooks:
                 try:
                     self._alone(plugin, "svid_event", event=event)
-                except (Exception, SystemExit) as error:  # telling is a courtesy; rendering goes on whoever listens
+                except NOT_PLUGINS:
+                    raise
+                except BaseException as error:  # telling is a courtesy; rendering goes on whoever listens
                     _log.warning("plugin %s: svid_event raised %s", plugin.info.name, said(error), exc_info=error)
 
     def findings(self) -> list[Finding]:
@@ -248,7 +256,7 @@ class Plugins:
     def _part(self, plugin: Loaded, job: Job, segment: Segment) -> Mapping[str, Any] | None:
         if "svid_ask" not in plugin.info.hooks:
             return {}
-        with self.blame("svid_ask"):
+        with self.blame("svid_ask", plugin.info.name):
             answer: Mapping[str, Any] | None = self._alone(plugin, "svid_ask", job=job, segment=segment)
         return answer
 

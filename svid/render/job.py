@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from svid.api import Carry, Encoding, Job, Picture, Snapshot
-from svid.errors import NotFound, Problem, StageError
+from svid.errors import NotFound, Problem, StageError, SvidError
 from svid.layout import seams
 from svid.manifest.model import Manifest
 from svid.media.codecs import codec
@@ -30,6 +31,8 @@ from svid.store.again import prove
 from svid.store.ids import ask_key
 from svid.store.lineage import ancestor
 from svid.store.queue import held, note_memory
+
+log = logging.getLogger("svid.render")
 
 
 @dataclass
@@ -83,8 +86,13 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
             if begun.manifest.reproduce is not None:
                 # The next one is asked for as it was, whatever came out here.
                 loop.parent = begun.was[number - 1]
-    finally:
-        names = studio.settle()
+    except BaseException:
+        try:
+            studio.settle()
+        except SvidError as error:  # what ended the job is what is told of it
+            log.warning("the weights were not restored: %s", error)
+        raise
+    names = studio.settle()
     if names:
         message = f"expected weights as they were loaded, found {len(names)} parameters changed, {names[0]} first"
         raise StageError(Problem("the model", "", message, "a plugin did not put back what it changed"))

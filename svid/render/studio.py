@@ -63,13 +63,18 @@ class Studio:
             self._warm = None  # let go of the old one first: two of them may not fit
             gc.collect()  # hooks on a model's blocks point back at it
             made = self.plugins.call("svid_load_model", job, segment, check=answers.model, job=job, device=self.device)
-            self._warm = (key, made, fingerprint(made))
+            with self.plugins.blame("svid_load_model"):
+                self._warm = (key, made, fingerprint(made))
         return self._warm[1]
 
     def settle(self) -> list[str]:
         """After a job: restore the weights, and let go of a model whose weights are not those that were loaded.
-        Returns the names of the parameters that are not."""
-        self.loras.release()
+        Returns the names of the parameters that are not. Raises StageError where a plugin fails to restore them."""
+        try:
+            self.loras.release()
+        except BaseException:
+            self._warm = None  # nobody knows what its weights are
+            raise
         names = changed(self._warm[2], fingerprint(self._warm[1])) if self._warm else []
         if names:
             self._warm = None

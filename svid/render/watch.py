@@ -24,9 +24,14 @@ class Watch:
         """Forget what the job before was told."""
         self.stop_after_segment = self.stop_now = False
 
+    @property
+    def told(self) -> bool:
+        """Whether the work was told to stop, one way or the other."""
+        return self.stop_after_segment or self.stop_now
+
     def between_segments(self) -> None:
         """Raises Cancelled where the work is to stop after a finished segment."""
-        if self.stop_after_segment or self.stop_now:
+        if self.told:
             raise Cancelled
 
     def stepper(self, facts: Mapping[str, Any]) -> Progress:
