@@ -148,11 +148,26 @@ class Plugins:
                         asked[plugin.info.name] = offers.ask(plugin.info, answer, job.options.get(plugin.info.name))
         return asked
 
+    def loading(self, job: Job, segment: Segment) -> dict[str, Any]:
+        """What decides a job's model beside its weights and where they are placed: the plugins that load it, with their
+        cache versions and options, and the recipe, by which one that is not svid's own may choose.
+
+        Raises StageError as `ask` does.
+        """
+        absent = self._absent("svid_load_model", job, segment)
+        names = [name for name in self.serving("svid_load_model") if name not in absent]
+        parts: dict[str, Any] = {}
+        for name in names:
+            with self.blame("svid_load_model", name):
+                parts[name] = offers.ask(self._loaded[name].info, {}, job.options.get(name))
+        foreign = any(self._loaded[name].info.kind != "bundled" for name in names)
+        return {"plugins": parts, "recipe": job.recipe.name if foreign else None}
+
     def call(self, stage: str, job: Job, segment: Segment | None, /, check: Check | None = None, **kwargs: Any) -> Any:
         """Have a stage served. `job` and `segment` need not be repeated in `kwargs`, the rest of the hook's arguments.
         What `check` is given, each answer of a plugin, it returns or replaces, or raises StageError.
 
-        In the stages that decide a segment, from conditioning to decoding, only plugins that take part in it are asked.
+        In the stages that decide a segment, from loading to decoding, only plugins that take part in it are asked.
         Raises NoStage where all decline, StageError for whatever a plugin raises that is not of svid's; SvidError,
         Cancelled among them, passes. Frames of svid_decode come from a generator that does the same.
         """
@@ -275,7 +290,7 @@ class Plugins:
 
     def _absent(self, stage: str, job: Job, segment: Segment | None) -> list[str]:
         """The plugins that serve a stage but take no part in this segment."""
-        if segment is None or stage not in DECIDING[1:]:
+        if segment is None or stage not in DECIDING:
             return []
         serving = self.serving(stage)
         return [name for name in serving if self._part(self._loaded[name], job, segment) is None]

@@ -55,9 +55,9 @@ class Studio:
         self._warm: tuple[str, Any, Print] | None = None
 
     def load(self, job: Job, segment: Segment) -> Any:
-        """The model of a job: the warm one where it is the same, else loaded in its place."""
-        model = job.model
-        key = digest({"digests": dict(model.digests), "dtype": model.dtype, "memory": model.memory})
+        """The model of a job: the warm one where it was loaded alike, else loaded in its place."""
+        model, loading = job.model, self.plugins.loading(job, segment)
+        key = digest({"digests": dict(model.digests), "dtype": model.dtype, "memory": model.memory, "loading": loading})
         if self._warm is None or self._warm[0] != key:
             self.loras.release()
             self._warm = None  # let go of the old one first: two of them may not fit
