@@ -59,6 +59,7 @@ def _answer(home: Home, session: Session, job: Job) -> None:
     if job.state == "done":
         _write_json(home, folder / "result.json", _result(home, session, job))
     else:
+        _take_back(home.done / job.id)
         facts = {"job": job.id, **_proof(session, job)}
         _write_errors(home, folder, [Problem(**problem) for problem in job.errors or []], facts)
     _write_json(home, folder / "receipt.json", receipt(session, job.id))
@@ -66,6 +67,18 @@ def _answer(home: Home, session: Session, job: Job) -> None:
     _move_manifest(home, home.claimed / job.claimed, folder, Path(job.file).suffix, job.text)
     crashpoint("manifest-moved")
     Receipts(home.receipts, home.tmp).drop(job.id)
+
+
+def _take_back(folder: Path) -> None:
+    """Remove the video of a job that has failed: it gets its name before the job is done, and it may never be that."""
+    if not folder.is_dir():
+        return
+    for file in folder.iterdir():
+        if not file.is_dir():
+            file.unlink()
+    with contextlib.suppress(OSError):  # somebody keeps something there
+        folder.rmdir()
+    sync_folder(folder.parent)
 
 
 def _result(home: Home, session: Session, job: Job) -> dict[str, Any]:
