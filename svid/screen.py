@@ -132,8 +132,12 @@ class Lines:
         self.say("taking work again", "green")
 
     def _stopping(self, event: dict[str, Any]) -> None:
-        when = "at the next step" if event["now"] else "after this segment; once more: at the next step"
-        self.say(f"{event['job']}: stopping {when}", "yellow")
+        when = {
+            "segment": "after this segment; once more: at the next step",
+            "step": f"at the next step, waiting for {event['waits']}; once more: at once",
+            "now": "at once",
+        }
+        self.say(f"{event['job']}: stopping {when[event['when']]}", "yellow")
 
     def _stopped(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: stopped, goes on with the next svid up")

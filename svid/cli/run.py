@@ -25,7 +25,7 @@ def init(folder: Path) -> None:
 @click.pass_context
 def up(ctx: click.Context, *, once: bool) -> None:
     """Watch the inbox and render what is dropped there. Ends on SIGTERM or Ctrl-C after the segment in flight; a
-    second signal ends it at the next denoising step."""
+    second signal ends it at the next denoising step, a third one at once. The job goes on with the next `svid up`."""
     ctx.exit(run_daemon(home_of(ctx), once=once))
 
 

@@ -51,6 +51,8 @@ class Child:
         self._looked = time.monotonic()
         self.doing: dict[str, Any] = {}
         """What it said of its job: `model`, the `memory` plan, `size` and `ask` of the segment in flight."""
+        self.at = ""
+        """Where it is in its job, for people: `segment 2/3: sample, step 3 of 8`."""
         self._reason = ""
         self._kills = oom_kills()
         self.starved = False
@@ -59,12 +61,20 @@ class Child:
     def render(self, job: str, attempt: int, plans: Mapping[str, str]) -> None:
         """Have it do a job, models that `plans` names placed by the memory plan that it gives them."""
         self.job, self.attempt, self.doing, self._kills = job, attempt, {}, oom_kills()
+        self.at = "its beginning"
         self.heard()
         self._send({"do": "render", "job": job, "attempt": attempt, "plans": dict(plans)})
 
     def said(self, event: Mapping[str, Any]) -> None:
         """Keep what an event of its says of the job."""
         self.doing |= {key: event[key] for key in ("model", "memory", "size", "ask") if key in event}
+        kind, segment = event["event"], f"segment {event.get('segment')}/{event.get('segments')}"
+        if kind == "stage":
+            self.at = f"{segment}: {event['stage']}"
+        elif kind == "step":
+            self.at = f"{segment}: sample, step {event['step']} of {event['steps']} done"
+        elif kind == "joining":
+            self.at = "join"
 
     def heard(self) -> None:
         """It has said something."""
@@ -73,6 +83,10 @@ class Child:
     def stop(self, *, now: bool) -> None:
         """Have it stop its job: at the next step, or after the segment in flight."""
         self._send({"do": "cancel" if now else "stop"})
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

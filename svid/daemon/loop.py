@@ -40,6 +40,10 @@ from svid.store.snapshots import Snapshots, sweep
 log = logging.getLogger("svid.daemon")
 
 LIVE = ("queued", "running")
+STOPPING = ("segment", "step", "now")
+"""When the job in hand ends after one, two and three signals."""
+GRACE = 5
+"""Seconds after a third signal in which this process ends as it should; then it is ended."""
 PROGRESS_EVERY = 1.0
 """Seconds between two notes of a job's progress in the database."""
 
@@ -115,20 +119,32 @@ class Daemon:
     def _signals(self) -> Iterator[None]:
         def stop(_number: int, _frame: Any) -> None:
             self.stopping += 1
+            if self.stopping == 3:
+                self._end_at_once()
             self.wake()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
+            if self.stopping > 2:
+                signal.alarm(0)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _end_at_once(self) -> None:
+        """The third signal: whatever a plugin does, this ends. It is no worse than a kill, which loses nothing."""
+        if self.child is not None:
+            self.child.kill()
+        signal.alarm(GRACE)  # unless it is this process that a plugin holds, it has ended by then
 
     def _pass(self) -> None:
         """One look at everything. Each part is safe to repeat, so it does not matter where the last one was cut off."""
         if self.stopping and self.child is not None and self.child.job is not None:
+            self._say_stopping(self.child, self.child.job)
+            if self.stopping > 2:
+                self.child.kill()
             self.child.stop(now=self.stopping > 1)
-            self._say_stopping(self.child.job)
         if not self.halt.broken:
             self._pay()
             self._answer()
@@ -190,11 +206,12 @@ class Daemon:
         self.child.render(job.id, job.attempt, self.ladder.plans)
         self.screen.show({"event": "started", "job": job.id, "file": job.file, "attempt": job.attempt})
 
-    def _say_stopping(self, job: str) -> None:
-        """Once per signal: that the render process has been told, and what another signal would do."""
+    def _say_stopping(self, child: Child, job: str) -> None:
+        """Once per signal: when the render process ends, what is waited for, and what another signal would do."""
         if self.stopping > self._said_stopping:
             self._said_stopping = self.stopping
-            self.screen.show({"event": "stopping", "job": job, "now": self.stopping > 1})
+            when = STOPPING[min(self.stopping, len(STOPPING)) - 1]
+            self.screen.show({"event": "stopping", "job": job, "when": when, "waits": child.at})
 
     def _finished(self) -> bool:
         busy = self.child is not None and self.child.job is not None
@@ -338,6 +355,9 @@ class Daemon:
     def _bury(self, child: Child) -> None:
         how = child.bury()
         self.child = None
+        if self.stopping > 2:
+            self._settle(child, {"outcome": "stopped"})
+            return
         trouble = self.halt.trouble() if child.job is not None else None
         if trouble is not None:  # a library that can't write may well abort
             self._settle(child, {"outcome": "storage", "problem": trouble.as_dict()})

@@ -1,4 +1,5 @@
-"""SIGTERM: the segment in flight is finished and the job goes on later; a second one ends it at the next step.
+"""SIGTERM: the segment in flight is finished and the job goes on later; a second one ends it at the next step, a third
+one at once.
 
 No sleep decides anything here: every step waits for what the database says, and only the patience has a number.
 """
@@ -130,3 +131,83 @@ def test_a_second_signal_ends_it_at_the_next_step(home: Home) -> None:
     assert committed(home, "endless.json") == []
     assert outcomes(home, "endless.json") == [("stopped", 0)]
     assert Path(home.claimed, value(home, "SELECT claimed FROM job WHERE file = 'endless.json'")).is_file()
+
+
+HANG = """
+import time
+from pathlib import Path
+from pydantic import BaseModel, field_validator
+from svid import hookimpl
+
+FOLDER = Path(__file__).parents[1]
+
+def hang(name):
+    (FOLDER / name).touch()
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+class Options(BaseModel):
+    calm: bool = True
+
+    @field_validator("calm")
+    @classmethod
+    def _check(cls, value):
+        return value or hang("accepting")
+
+@hookimpl
+def svid_options():
+    return Options
+
+@hookimpl
+def svid_sample(segment):
+    if segment.prompt == "hang":
+        hang("sampling")
+"""
+"""A plugin that never returns, whatever is raised in it."""
+
+
+def test_a_third_signal_ends_a_plugin_that_hangs_and_nothing_is_lost(tmp_path: Path) -> None:
+    home = quick_home(tmp_path / "home")
+    plugin = home.plugins / "hang.py"
+    plugin.write_text(HANG)
+    drop(home, "hangs.json", new("hangs", "one", "hang"))
+    daemon = start(home, "up")
+    with killed_at_last(daemon):
+        wait_for((home.root / "sampling").exists, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        hear(daemon, "stopping after this segment")
+        daemon.send_signal(signal.SIGTERM)
+        assert "waiting for segment 2/2: sample; once more: at once" in hear(daemon, "stopping at the next step")
+        daemon.send_signal(signal.SIGTERM)
+        code, said = ends(daemon)
+    assert code == 0, said
+    assert "stopping at once" in said
+    assert state(home, "hangs.json") == "queued"
+    before = committed(home, "hangs.json")
+    assert len(before) == 1
+    assert outcomes(home, "hangs.json") == [("stopped", 1)]
+
+    plugin.unlink()
+    svid(home, "up", "--once")
+    assert state(home, "hangs.json") == "done"
+    assert committed(home, "hangs.json")[:1] == before
+
+
+def test_a_third_signal_ends_a_daemon_that_a_plugin_holds(tmp_path: Path) -> None:
+    home = quick_home(tmp_path / "home")
+    plugin = home.plugins / "hang.py"
+    plugin.write_text(HANG)
+    data = drop(home, "holds.json", new("holds", "one", options={"hang": {"calm": False}}))
+    daemon = start(home, "up")
+    with killed_at_last(daemon):
+        wait_for((home.root / "accepting").exists, daemon)
+        wait_for(lambda: daemon.poll() is not None or daemon.send_signal(signal.SIGTERM))
+        code, _said = ends(daemon)
+    plugin.unlink()
+    assert code == -signal.SIGALRM
+    svid(home, "up", "--once", check=False)
+    (answer,) = home.failed.iterdir()
+    assert (answer / "manifest.json").read_bytes() == data, "it is answered: there is no such plugin any more"

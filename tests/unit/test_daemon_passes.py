@@ -40,7 +40,7 @@ class Talker:
 
     def __init__(self, job: str | None, said: list[dict[str, Any]], *, ended: bool = False) -> None:
         self.job, self.attempt, self.doing, self.starved = job, 1, dict[str, Any](), False
-        self.wire, self._said, self._ended = self, said, ended
+        self.wire, self._said, self._ended, self.at, self.killed = self, said, ended, "", False
 
     def receive(self) -> list[dict[str, Any]]:
         return self._said
@@ -56,6 +56,9 @@ class Talker:
     def said(self, event: dict[str, Any]) -> None: ...
 
     def stop(self, *, now: bool) -> None: ...
+
+    def kill(self) -> None:
+        self.killed = True
 
 
 @pytest.fixture
@@ -109,15 +112,20 @@ def test_an_outcome_is_heard_although_the_progress_before_it_could_not_be_noted(
     assert rows(daemon.home, "SELECT state FROM job") == [("failed",)]
 
 
-@pytest.mark.parametrize("stopping", [0, 1, 2])
-def test_a_render_process_that_has_ended_is_buried_while_the_daemon_stops(daemon: Daemon, stopping: int) -> None:
+@pytest.mark.parametrize(("stopping", "outcome"), [(0, "crashed"), (1, "crashed"), (2, "crashed"), (3, "stopped")])
+def test_a_render_process_that_has_ended_is_buried_while_the_daemon_stops(
+    daemon: Daemon, stopping: int, outcome: str
+) -> None:
+    """After a third signal it was the daemon that ended it, which counts against no job."""
     job = running(daemon)
-    daemon.child = Talker(job, [], ended=True)  # type: ignore[assignment]
+    child = daemon.child = Talker(job, [], ended=True)  # type: ignore[assignment]
     daemon.stopping, daemon.paused = stopping, True
     daemon.orders.pause()
     daemon._pass()
     assert daemon.child is None
+    assert child.killed == (stopping > 2)
     assert rows(daemon.home, "SELECT state FROM job") == [("queued",)]
+    assert rows(daemon.home, "SELECT outcome FROM attempt") == [(outcome,)]
 
 
 def test_strangers_among_the_claimed_files_keep_no_daemon_from_ending(daemon: Daemon) -> None:
