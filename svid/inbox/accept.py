@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from svid.canonical import digest
 from svid.config import weights_path
 from svid.crash import crashpoint
-from svid.errors import ManifestError, MediaError, NotFound, Problem, SvidError, UnknownVideo
+from svid.errors import LoraError, ManifestError, MediaError, NotFound, Problem, SvidError, UnknownVideo
 from svid.home import Home
 from svid.inbox.claim import Claimed, read_quiet
 from svid.inbox.pictures import PictureStore, named_pictures
@@ -156,14 +156,24 @@ class Desk:
         check_base(path, self.recipes[recipe])
 
     def _check_loras(self, plan: Plan) -> None:
-        """Raise LoraError for what a segment needs and svid.toml names, but is not there."""
-        needed = set()
+        """Raise LoraError for what a segment needs and svid.toml names, but is not there or, by its header, no LoRA."""
+        from svid.wan.lora.sort import check_lora
+
+        needed, files = set(), set[Path]()
         for one in plan.segments:
             experts = self.recipes[one.settings.recipe].experts
             needed |= {(one.settings.model, lora.name, experts) for lora in one.loras}
             needed |= {(one.settings.model, one.cut.lora, ("high",))} if one.cut else set()
         for model, name, experts in sorted(needed):
-            self.home.config.lora_files(model, name, experts, self.home.root)
+            files.update(self.home.config.lora_files(model, name, experts, self.home.root).values())
+        problems: list[Problem] = []
+        for file in sorted(files):
+            try:
+                check_lora(file)
+            except LoraError as error:
+                problems += error.problems
+        if problems:
+            raise LoraError(problems)
 
     def _check_prompts(self, manifest: Manifest, model: str, name: str) -> None:
         """Raise ManifestError for prompts whose ends the model would not see."""

@@ -14,16 +14,11 @@ from safetensors import SafetensorError, safe_open
 
 from svid.api import Expert
 from svid.errors import LoraError, Problem
-from svid.wan.headers import TensorInfo, read_header
+from svid.wan.headers import read_header
 from svid.wan.lora.deltas import Decomposed, Delta, Factor, Full, Hadamard, Kronecker, LowRank, Total
-from svid.wan.lora.keys import Part, Place, is_tucker, place
+from svid.wan.lora.keys import Part, Place
+from svid.wan.lora.sort import FORMATS, Parts, sort_keys
 
-FORMATS = (
-    "supported: pairs of lora_A/lora_B or lora_down/lora_up, lokr_w1/lokr_w2 and hada_w1/hada_w2 with .alpha, "
-    "dora_scale or lora_magnitude_vector; .diff, .diff_b, .diff_m, w_norm, b_norm"
-)
-TUCKER = "expected a change of a linear layer, found the core of a Tucker decomposition"
-FLOATS = ("F64", "F32", "F16", "BF16")
 PAIR: tuple[Part, ...] = ("down", "up")
 LOKR: tuple[Part, ...] = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
 LOHA: tuple[Part, ...] = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
@@ -54,7 +49,7 @@ def read_lora(path: Path) -> LoraFile:
             or a magnitude without what it scales, two keys for one thing, a shape or dtype that can't be; metadata with
             scales that can't be applied; or a file that changes nothing.
     """
-    modules = _sort_keys(read_header(path, path.name, LoraError), path.name)
+    modules = sort_keys(read_header(path, path.name, LoraError), path.name)
     tensors, metadata = _contents(path, [key for parts in modules.values() for key in parts.values()])
     found: dict[Expert | None, dict[str, Delta]] = {None: {}, "low": {}}
     problems: list[Problem] = []
@@ -114,35 +109,6 @@ def _configured_alpha(name: str, metadata: Mapping[str, Any], expert: Expert | N
     if alpha is None or (isinstance(alpha, int | float) and not isinstance(alpha, bool)):
         return alpha
     raise LoraError(Problem(name, where, f"expected a number as lora_alpha, found {alpha!r}"))
-
-
-Parts = dict[Part, str]
-Modules = dict[tuple[Expert | None, str], Parts]
-
-
-def _sort_keys(header: Mapping[str, TensorInfo], name: str) -> Modules:
-    """Keys by module and part."""
-    modules: Modules = defaultdict(dict)
-    problems = []
-    for key, info in header.items():
-        where = place(key)
-        if where is None:
-            message = TUCKER if is_tucker(key) else "expected a LoRA key, found one that no supported format has"
-            problems.append(Problem(name, key, message, FORMATS))
-        elif info.dtype not in FLOATS:
-            problems.append(Problem(name, key, f"expected one of {', '.join(FLOATS)}, found {info.dtype}"))
-        else:
-            problems += _enter(modules[where.expert, where.module], where, key, name)
-    if problems:
-        raise LoraError(problems)
-    return modules
-
-
-def _enter(parts: Parts, where: Place, key: str, name: str) -> list[Problem]:
-    if where.part in parts:
-        return [Problem(name, key, f"expected one tensor for {where.parameter}, found {parts[where.part]} too")]
-    parts[where.part] = key
-    return []
 
 
 @dataclass(frozen=True)
