@@ -21,7 +21,7 @@ from svid.inbox.claim import Claimed, read_quiet
 from svid.inbox.pictures import PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
 from svid.manifest.model import Manifest
-from svid.manifest.read import Known, parse, validate
+from svid.manifest.read import Known, handed_on, parse, validate
 from svid.manifest.words import refuse
 from svid.plan.build import Plan, build_plan
 from svid.plan.ground import Ground, ground
@@ -143,6 +143,7 @@ class Desk:
         self._check_prompts(manifest, model, name)
         if below is not None:
             plan = below.plan(manifest, config, self.recipes, pictures, name)
+            self._check_options(plan, name)
         else:
             plan = build_plan(manifest, config, self.recipes, pictures, None, name, clip)
         self._check_loras(plan)
@@ -154,6 +155,12 @@ class Desk:
         path = weights_path(self.home.config.models[model].path, self.home.root)
         read_summary(path)
         check_base(path, self.recipes[recipe])
+
+    def _check_options(self, plan: Plan, name: str) -> None:
+        """Raise ManifestError for options that are handed on and that no plugin takes any more."""
+        held = [plan.settings.options, *(one.settings.options for one in plan.segments)]
+        problems = [problem for tables in held for problem in handed_on(tables, name, self.options)]
+        refuse(dict.fromkeys(problems))
 
     def _check_loras(self, plan: Plan) -> None:
         """Raise LoraError for what a segment needs and svid.toml names, but is not there or, by its header, no LoRA."""

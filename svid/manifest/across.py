@@ -34,6 +34,7 @@ def across(data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _ends(data)
     yield from _size(data)
     yield from _again(data)
+    yield from _dropped(data)
 
 
 def segment_count(data: Mapping[str, Any]) -> int:
@@ -202,6 +203,11 @@ def _again(data: Mapping[str, Any]) -> Iterator[Fault]:
     for key in data if data.get("reproduce") is not None else ():
         if key not in (*BESIDE, *START) and data[key] not in (None, {}, [], (), False):
             yield Fault(key, "expected the same as before, with nothing changed, found it beside reproduce")
+
+
+def _dropped(data: Mapping[str, Any]) -> Iterator[Fault]:
+    if data.get("drop_options") and all(data.get(key) is None for key in ("extend", "branch", "redo", "reproduce")):
+        yield Fault("drop_options", "would change nothing: a new video is handed no options on", "leave it out")
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:

@@ -101,6 +101,9 @@ class Manifest(Table):
     decode: Decode = Field(Decode(), description="from latents to frames")
     encode: Encode = Field(Encode(), description="the video file")
     options: dict[str, dict[str, Any]] = Field({}, description="a table per plugin that has options")
+    drop_options: Annotated[tuple[Name, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="plugins whose options the video that is gone on with is not to hand on"
+    )
 
     @property
     def base(self) -> tuple[str, str] | None:

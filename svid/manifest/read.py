@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,7 @@ from svid.manifest.syntax import MAX_BYTES, parse
 from svid.manifest.tables import Conditioning, Cut, Decode, Encode, End, Guidance, LoraUse, Sample
 from svid.manifest.words import at, expected, near, place, refuse, shorten
 
-__all__ = ["MAX_BYTES", "Known", "build_options", "parse", "validate"]
+__all__ = ["MAX_BYTES", "Known", "build_options", "handed_on", "parse", "validate"]
 
 _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Manifest,
@@ -71,6 +71,16 @@ def build_options(
     """The options of every plugin, by name, with defaults where a manifest says nothing. Raises ManifestError."""
     refuse(_in_options(tables, "manifest", options))
     return {name: _build(model, tables.get(name, {})) for name, model in options.items()}
+
+
+def handed_on(
+    tables: Mapping[str, Mapping[str, Any]], shown: str, options: Mapping[str, type[BaseModel]]
+) -> Iterator[Problem]:
+    """What is wrong with options that a job takes over from a video: a plugin may be gone, or have others by now."""
+    for plugin, table in tables.items():
+        for problem in _in_options({plugin: table}, shown, options):
+            message = f"{problem.message}; the video that is gone on with hands it on"
+            yield replace(problem, message=message, hint=f'drop_options = ["{plugin}"] leaves out what it hands on')
 
 
 def _build(model: type[BaseModel], table: Mapping[str, Any]) -> BaseModel:

@@ -13,9 +13,9 @@ from svid.manifest.model import Manifest
 from svid.manifest.words import refuse
 from svid.plan.build import SEEDS, Plan, Planned, build_plan
 from svid.plan.misfits import without_trigger
-from svid.plan.resolve import chosen
+from svid.plan.resolve import chosen, handed_on
 from svid.plan.seams import too_short
-from svid.plan.settings import Parent, PictureRef
+from svid.plan.settings import Parent, PictureRef, Settings
 
 
 def plan_again(
@@ -32,11 +32,15 @@ def plan_again(
     first, *rest = takes
     if manifest.redo is not None:
         first = _another(manifest, config, recipes, pictures, parent, first, file)
+        rest = [
+            replace(one, settings=_dropping(manifest, one.settings), after=_dropping(manifest, one.after))
+            for one in rest
+        ]
         refuse(too_short([first, *rest], parent.room, file))
     unsaid = manifest.model_copy(update={"recipe": None, "model": None})
     for one in (first, *rest):
         chosen(unsaid, config, recipes, one.settings, file)
-    return Plan(takes[-1].after, (first, *rest), takes[-1].index + 1)
+    return Plan((first, *rest)[-1].after, (first, *rest), takes[-1].index + 1)
 
 
 def _another(
@@ -58,11 +62,16 @@ def _another(
     fresh = plan.segments[0]
     if old.cut is not None and manifest.prompts is not None:
         refuse(without_trigger(config, fresh.settings.model, old.cut.lora, fresh.settings.prompt, file, "prompts[0]"))
-    seed = old.seed if manifest.seed is None else manifest.seed
-    new = replace(fresh, image=old.image, cut=old.cut, end=fresh.end or old.end, after=old.after, seed=seed)
+    seed, after = old.seed if manifest.seed is None else manifest.seed, _dropping(manifest, old.after)
+    new = replace(fresh, image=old.image, cut=old.cut, end=fresh.end or old.end, after=after, seed=seed)
     if manifest.seed is None and new == replace(old, settings=before):
         return replace(new, seed=another_seed(old.seed))
     return new
+
+
+def _dropping(manifest: Manifest, settings: Settings) -> Settings:
+    """Settings without the options that the manifest drops: it may be that no plugin takes them now."""
+    return settings.model_copy(update={"options": handed_on(settings.options, manifest)})
 
 
 def another_seed(seed: int) -> int:

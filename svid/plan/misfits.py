@@ -9,6 +9,7 @@ from svid.config import Config
 from svid.errors import ManifestError, Problem, Refused
 from svid.layout import TAIL_FRAMES
 from svid.manifest.model import Manifest
+from svid.manifest.words import near
 from svid.media.codecs import codec, encoder_options
 from svid.plan.grid import TWO_RUNS, can_act
 from svid.plan.resolve import can_stream
@@ -37,6 +38,7 @@ def misfits(
         *_loras(manifest, settings, config, recipe, file),
         *_cuts(manifest, settings, config, file),
         *_beyond(manifest, file, wanted),
+        *_dropped(manifest, parent, file),
     ]
     if parent is None and manifest.image is None and manifest.clip is None:
         problems.append(Problem(file, "image", "a new video needs a start image or a clip"))
@@ -146,6 +148,15 @@ def _beyond(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
     if len(manifest.anchors or ()) > wanted:
         message = f"expected at most {wanted}, one per segment, found {len(manifest.anchors or ())}"
         yield Problem(file, "anchors", message)
+
+
+def _dropped(manifest: Manifest, parent: Parent | None, file: str) -> Iterator[Problem]:
+    """Options to be dropped that the video does not have."""
+    has = parent.settings.options if parent else {}
+    for place, plugin in enumerate(manifest.drop_options):
+        if plugin not in has:
+            message = f"would change nothing: the video hands on no options of a plugin {plugin!r}"
+            yield Problem(file, f"drop_options[{place}]", message, near(plugin, has))
 
 
 def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str) -> Iterator[Problem]:

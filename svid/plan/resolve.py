@@ -106,13 +106,18 @@ def _written(manifest: Manifest, values: dict[str, Any]) -> dict[str, Any]:
     values["layout"] = Layout.model_validate(values["layout"]).model_copy(update=changed)
     if manifest.decode.stream is not None:
         values["stream"] = manifest.decode.stream
-    known = values["options"]
+    known = handed_on(values["options"], manifest)
     values["options"] = known | {key: {**known.get(key, {}), **table} for key, table in manifest.options.items()}
     if manifest.encode.codec is not None:
         values |= {"codec": manifest.encode.codec, "quality": None}
     if manifest.encode.quality is not None:
         values["quality"] = manifest.encode.quality
     return values
+
+
+def handed_on(options: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The options of a video that a job takes over: those of the plugins that the manifest does not drop."""
+    return {plugin: table for plugin, table in options.items() if plugin not in manifest.drop_options}
 
 
 def _from_recipe(recipe: Recipe, config: Config, model: str) -> dict[str, Any]:

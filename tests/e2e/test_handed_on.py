@@ -1,0 +1,93 @@
+"""Options that a job takes over from the video that it goes on with, of a plugin that is gone or has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svid.cli.open import desk_of
+from svid.errors import ManifestError
+from svid.home import Home
+from svid.workbench import Workbench
+from tests.conftest import quick_home
+from tests.e2e.tools import new
+
+PLUGIN = """
+from pydantic import BaseModel, ConfigDict
+import svid
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    KEY: int = 0
+
+@svid.hookimpl
+def svid_options():
+    return Options
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """One with a video whose options were a plugin's that has another key by now, and another's that is gone."""
+    root = tmp_path_factory.mktemp("handed") / "home"
+    quick_home(root)
+    for name in ("gone", "changed"):
+        (root / f"plugins/{name}.py").write_text(PLUGIN.replace("KEY", "level"))
+    home = Home(root)
+    Workbench(home, desk_of(home)).run(new("old", "one", options={"gone": {"level": 1}, "changed": {"level": 2}}))
+    (root / "plugins/gone.py").unlink()
+    (root / "plugins/changed.py").write_text(PLUGIN.replace("KEY", "amount"))
+    return home
+
+
+@pytest.fixture(scope="module")
+def bench(home: Home) -> Workbench:
+    return Workbench(home, desk_of(home))
+
+
+@pytest.mark.parametrize("manifest", [{"extend": "old"}, {"branch": "old@1", "prompts": ["two"]}, {"redo": "old"}])
+def test_it_is_refused_when_it_is_accepted(bench: Workbench, manifest: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError) as caught:
+        bench.accept(manifest)
+    gone, changed = sorted(caught.value.problems, key=lambda problem: problem.where, reverse=True)
+    assert gone.where == "options.gone"
+    assert gone.message.startswith('expected a plugin that has options, found "gone"; the video')
+    assert gone.hint == 'drop_options = ["gone"] leaves out what it hands on'
+    assert changed.where == "options.changed.level"
+    assert changed.message.startswith("unknown key; the video that is gone on with")
+
+
+def test_a_reproduction_is_refused_as_well(bench: Workbench) -> None:
+    with pytest.raises(ManifestError, match=r"options\.gone: expected a plugin that has options"):
+        bench.accept({"reproduce": "old"})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (
+            {"extend": "old", "drop_options": ["other"]},
+            r"drop_options\[0\]: would change nothing: the video hands on no",
+        ),
+        (new("fresh", "one", drop_options=["gone"]), "drop_options: would change nothing: a new video is handed no"),
+        ({"reproduce": "old", "drop_options": ["gone"]}, "drop_options: expected the same as before"),
+    ],
+)
+def test_dropping_that_would_change_nothing_is_refused(
+    bench: Workbench, manifest: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        bench.accept(manifest)
+
+
+def test_new_options_take_the_place_of_dropped_ones(bench: Workbench) -> None:
+    more = {"drop_options": ["gone", "changed"], "options": {"changed": {"amount": 3}}}
+    bench.run({"branch": "old@1", "name": "other", "prompts": ["two"], **more})
+
+
+def test_dropped_options_are_left_out_for_good(bench: Workbench) -> None:
+    dropped = ["gone", "changed"]
+    taken = bench.run({"redo": "old", "seed": 7, "drop_options": dropped})
+    longer = bench.run({"extend": taken["id"], "prompts": ["two"]})
+    assert len(longer["segments"]) == 2
