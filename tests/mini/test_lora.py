@@ -124,7 +124,7 @@ def test_a_share_of_a_lora_is_that_much_of_what_it_adds(expert, tmp_path):
     lora = Lora(expert, 4, seed=1)
     for pair in lora.loras():
         nn.init.normal_(pair.up, std=0.1)
-    for keys in (official_keys(lora), comfy_keys(lora)):
+    for keys in (official_keys(lora.matrices()), comfy_keys(lora.matrices())):
         some = shared(keys, 0.5)
         assert some.keys() == keys.keys()
         assert {value.dtype for value in some.values()} == {torch.bfloat16}
