@@ -30,7 +30,7 @@ LORA = "svi-2.0-pro"
 STEPS, BEGINS = 8, (3, 3, 4, 4, 4, 5, 5, 5, 6, 6)
 """A batch goes through the last of so many steps, from one of these on; all of them are the low-noise expert's."""
 AT_ONCE = 12
-SHARDS = {"plain": 12, "pro": 12, "cut": 3}
+SHARDS = {"plain": 2, "pro": 3}
 """Shards of encoded segments that are rendered."""
 TIMES = 2
 """Renderings of each segment: those of one truth are joined as two segments are."""
@@ -39,7 +39,6 @@ SHAPES = ((9, 4, 0), (17, 2, 0), (33, 1, 0), (9, 12, 32), (17, 7, 32), (49, 1, 0
 
 FRAMES: dict[str, Callable[[int, float], list[Scene]]] = {
     "plain": lambda seed, aspect: draw_sample(seed, aspect).frames,
-    "cut": lambda seed, aspect: draw_sample(seed, aspect, "cut").frames,
     "pro": lambda seed, aspect: draw_joint(seed, aspect).frames,
 }
 """What segments of a kind show."""

@@ -35,10 +35,12 @@ class Course:
 COURSES = {
     "vae": Course(7900, 3e-3, 2e-3, 0.4, 0.998, CUTS, 1),
     "decoder": Course(2500, 2e-3, 1.4e-3, 0.1, 0.998, 0.6, 4),
-    "finish": Course(2700, 1.5e-3, 1e-3, 0.3, 0.995, 0.4, 15),
+    "finish": Course(1500, 1.5e-3, 1e-3, 0.3, 0.995, 0.4, 15),
 }
 STILL = 0.5
 """What a change from frame to frame that is not the truth's counts beside the mean error, in `finish`."""
+SHARE = 0.75
+"""How far `DIR/vae` goes from the decoder that was to the one that `finish` ends with."""
 Step = Callable[[int, float], tuple[torch.Tensor, dict[str, float]]]
 
 
@@ -96,7 +98,7 @@ def train_decoder(options: Options) -> None:
 
 
 def train_finish(options: Options) -> None:
-    """The decoder once more, in two steps of three on what the experts render; `DIR/vae` gets the better decoder."""
+    """The decoder once more, in two steps of three on what the experts render; `DIR/vae` goes SHARE of the way."""
     vae, course = load_vae(options), COURSES["finish"]
     renders = Rendered(options, vae)
 
@@ -111,13 +113,17 @@ def train_finish(options: Options) -> None:
             loss, absolute, square = reconstruction(vae, *made, STILL)
         return loss, {"l1": absolute.item(), "mse": square.item()}
 
-    _fit_decoder(options, "finish", vae, step)
+    _fit_decoder(options, "finish", vae, step, SHARE)
 
 
-def _fit_decoder(options: Options, stage: str, vae: Any, step: Step) -> None:
+def _fit_decoder(options: Options, stage: str, vae: Any, step: Step, share: float = 1.0) -> None:
+    before = copy.deepcopy(vae)
     trained = [(n, p) for n, p in vae.named_parameters() if n.startswith(("decoder", "post_quant_conv"))]
     for _, parameter in trained:
         parameter.requires_grad_(True)
     better = fit_vae(options, stage, vae, trained, step)
+    with torch.no_grad():
+        for old, new in zip(before.parameters(), better.parameters(), strict=True):
+            new.copy_(old.lerp(new, share))
     better.save_pretrained(options.out / "vae")
     log(options, stage, evaluate(better, 16, 81, HEIGHT, WIDTH))

@@ -5,11 +5,12 @@ import json
 import pytest
 import rendered
 import torch
+import train_vae
 from autoencoder import decoder_loss, make_vae, on_wans_scale, unrest
 from experts import make_learner
 from flow import BOUNDARY, euler_levels, sample
 from latents import ITEMS, Encoder
-from options import Options
+from options import Options, load_vae
 from rendered import BEGINS, FRAMES, SHAPES, STEPS, TIMES, Rendered, render_shard
 from safetensors.torch import save_file
 from samples import FIRST_SEEDS
@@ -137,3 +138,23 @@ def test_unrest_counts_where_it_is_asked_for():
         torch.manual_seed(1)
         losses.append(float(decoder_loss(vae, pixels, mask, still)[0].detach()))
     assert losses[1] > losses[0]
+
+
+def test_the_decoder_goes_a_share_of_the_way(options, monkeypatch):
+    vae = make_vae(base=4)
+    on_wans_scale(vae, torch.zeros(16), torch.ones(16))
+    vae.save_pretrained(options.out / "vae")
+    before = load_vae(options)
+
+    def further(options, stage, vae, trained, step):
+        for _, parameter in trained:
+            parameter.data += 1
+        return vae
+
+    monkeypatch.setattr(train_vae, "fit_vae", further)
+    monkeypatch.setattr(train_vae, "evaluate", lambda *_: {})
+    train_vae._fit_decoder(options, "finish", load_vae(options), None, 0.75)
+    after = dict(load_vae(options).named_parameters())
+    for name, parameter in before.named_parameters():
+        moved = 0.75 if name.startswith(("decoder", "post_quant_conv")) else 0.0
+        assert torch.allclose(after[name], parameter + moved, atol=1e-5), name
