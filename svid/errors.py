@@ -13,6 +13,7 @@ SvidError
 │   ├── LoraError
 │   ├── NoStage
 │   ├── StageError
+│   ├── MadeOtherwise
 │   └── NotReproduced
 ├── NotFound              no such video, segment or job
 ├── StoreError            the database or a blob
@@ -144,6 +145,10 @@ class NoStage(Refused):
 
 class StageError(Refused):
     """A plugin raised an error."""
+
+
+class MadeOtherwise(Refused):
+    """What frames that are there already were made with is not what is here now."""
 
 
 class NotReproduced(Refused):

@@ -83,6 +83,17 @@ def ground(
 def _again(
     session: Session, video: Video, segments: Sequence[Segment], config: Config, recipes: Mapping[str, Recipe]
 ) -> Ground:
+    takes = as_asked(session, video, segments, config, recipes)
+    index, tip = segments[0].index, segments[0].parent_id
+    room = session.get_one(Segment, tip).room if tip is not None else None
+    parent = Parent(video.id, index, takes[0].settings, room)
+    return Ground(tip, parent, takes, tuple(one.id for one in segments))
+
+
+def as_asked(
+    session: Session, video: Video, segments: Sequence[Segment], config: Config, recipes: Mapping[str, Recipe]
+) -> tuple[Planned, ...]:
+    """Segments of a video as each was asked for. Raises ManifestError where that can't be told any more."""
     plans: dict[tuple[str, ...], Mapping[int, Planned]] = {}
     takes = []
     for segment in segments:
@@ -96,10 +107,7 @@ def _again(
             message = f"segment {segment.index + 1} was made when {after.recipe} used each prompt for more segments"
             raise ManifestError(Problem(job.file, "prompts", message, "it can't be told any more how it was asked for"))
         takes.append(_as_it_was(plans[key][segment.index], segment, after, job))
-    index, tip = segments[0].index, segments[0].parent_id
-    room = session.get_one(Segment, tip).room if tip is not None else None
-    parent = Parent(video.id, index, takes[0].settings, room)
-    return Ground(tip, parent, tuple(takes), tuple(one.id for one in segments))
+    return tuple(takes)
 
 
 def plan_of(

@@ -207,6 +207,22 @@ FOOTAGE: dict[str, Callable[[Work], None]] = {"load_model": _load_model, "decode
 """What a clip goes through that a video goes on from."""
 
 
+def decode_again(work: Work) -> None:
+    """Begin to decode a segment that was rendered before; of one that came from a clip, to read that."""
+    if work.segment.clip is not None:
+        _read(work)
+    else:
+        _load_model(work)
+        _decode(work)
+
+
+def encode_again(work: Work, frames: Iterator[torch.Tensor] | None = None) -> Clip:
+    """Encode the shown frames of a segment that was rendered before, or the shown ones that are given."""
+    with work.plugins.blame("svid_decode"):
+        clip: Clip = work.ask("encode", frames=_shown(work) if frames is None else frames, out=work.out)
+    return clip
+
+
 def run_chain(stages: Sequence[str], work: Work) -> None:
     """Take one segment through the stages, in the order given, noting the seconds that each took."""
     for stage in stages:

@@ -21,15 +21,18 @@ from svid.render.ask import build_ask
 from svid.render.begin import Begun, begin
 from svid.render.chain import Work, run_chain
 from svid.render.checkpoint import Resumed, SegmentCheckpoint
+from svid.render.clips import clips_of_chain, encoding_key
 from svid.render.commit import Asked, Place, commit_reused, commit_segment, committed, find_reusable, job_row
 from svid.render.env import circumstances, deciding_bits
+from svid.render.made import decoders
+from svid.render.stored import read_carry
 from svid.render.studio import Studio
-from svid.render.video import encoding_key, make_video, read_carry
+from svid.render.video import make_video
 from svid.render.watch import Watch
 from svid.store import models
 from svid.store.again import prove
 from svid.store.ids import ask_key
-from svid.store.lineage import ancestor
+from svid.store.lineage import ancestor, chain
 from svid.store.queue import held, note_memory
 
 log = logging.getLogger("svid.render")
@@ -75,8 +78,12 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     watch.tell({"event": "job", **facts, **placed})
     place = Place(id_, attempt, begun.video, grows=not begun.was)
     loop = _Loop(studio, job, begun, place, watch, begun.tip)
-    done = committed(studio.store, id_)
+    done, after = committed(studio.store, id_), _at_its_end(studio, job, plan)
     try:
+        if begun.tip is not None:  # before anything is rendered: what can't be shown as it was, ends the job
+            with studio.store.read() as session:
+                before = chain(session, begun.tip)
+            clips_of_chain(studio, after, attempt, before, _given_up(plan, 0))
         for number, planned in enumerate(plan.segments, start=1):
             watch.between_segments()
             if planned.index in done:
@@ -103,7 +110,6 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     if loop.parent is None:
         raise RuntimeError("a job that has a plan has a segment")
     moves = begun.manifest.redo is not None
-    after = _at_its_end(studio, job, plan)
     make_video(studio, after, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
 
 
@@ -151,6 +157,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
     env = circumstances(studio.device) | {
         "memory": loop.job.model.memory,
         "plugins": {info.name: info.digest for info in studio.plugins.infos},
+        "decoders": decoders(studio.plugins),
     }
     work = Work(
         plugins=studio.plugins,
@@ -204,7 +211,8 @@ def _checkpoint(
 
 
 def _given_up(plan: Plan, number: int) -> int:
-    """Frames at the end of the plan's segment `number`, counted from 1, that the next one repeats and shows itself."""
+    """Frames at the end of the plan's segment `number` that the next one repeats and shows itself. They are counted
+    from 1; 0 is the segment that the plan goes on from."""
     if number == len(plan.segments):
         return 0
     after = plan.segments[number]

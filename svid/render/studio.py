@@ -106,7 +106,7 @@ class Studio:
             name=name,
             video=video,
             recipe=recipe,
-            model=self._source(settings.model, recipe),
+            model=self.source(settings.model, recipe),
             fps=settings.fps,
             encoding=Encoding(settings.codec, settings.quality),
             options=self.options(settings.options),
@@ -116,7 +116,8 @@ class Studio:
         """Every plugin's options, its defaults where nothing is written."""
         return dict(build_options(written, self.plugins.option_models()))
 
-    def _source(self, name: str, recipe: Recipe) -> ModelSource:
+    def source(self, name: str, recipe: Recipe) -> ModelSource:
+        """The weights of a model of svid.toml, for a recipe. Raises WeightsError."""
         from svid.wan.folder import check_base, weights_files
 
         if name not in self.config.models:
