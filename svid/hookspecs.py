@@ -73,8 +73,8 @@ def svid_decode(
 
 @spec(firstresult=True)
 def svid_encode(job: Job, frames: Iterable[torch.Tensor], out: Path) -> Clip | None:
-    """Write the shown frames of one segment to `out`, so that it begins with a key frame and can be joined without
-    encoding it again."""
+    """Write the shown frames of one segment to `out`, all of them and in their size, at `job.fps`, so that it begins
+    with a key frame and can be joined without encoding it again."""
 
 
 @spec(firstresult=True)

@@ -23,7 +23,7 @@ from svid.media.colour import rgb_frame, tag, to_codec
 from svid.media.probing import probe
 from svid.media.reading import opened, packets_of, read_frames, read_tags, tags_of
 
-__all__ = ["exact_rate", "join_clips", "probe", "read_frames", "read_tags", "write_clip"]
+__all__ = ["exact_rate", "join_clips", "probe", "read_frames", "read_tags", "survey", "write_clip"]
 
 
 def write_clip(frames: Iterable[torch.Tensor], out: Path, fps: float, encoding: Encoding) -> int:
@@ -61,7 +61,7 @@ def join_clips(clips: Sequence[Clip], out: Path, tags: Mapping[str, str]) -> Art
     and the container's index. The clips must be of one codec, size and rate. Frames are counted and the tags read back
     before this returns. Raises MediaError, naming the clip or `out`.
     """
-    parts = [_survey(clip) for clip in clips]
+    parts = [survey(clip) for clip in clips]
     if not parts:
         raise MediaError(Problem(str(out), "", "expected at least one clip to join, found none"))
     for part in parts:
@@ -97,7 +97,7 @@ def exact_rate(fps: float) -> Fraction:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """What has to be known of a clip before it is joined; `delay` is by how many frames decoding runs ahead of
     showing."""
 
@@ -110,7 +110,8 @@ class _Part:
     delay: int
 
 
-def _survey(clip: Clip) -> _Part:
+def survey(clip: Clip) -> Part:
+    """What of a clip has to be known before it is joined. Raises MediaError where it can't be."""
     file = str(clip.path)
     with opened(clip.path) as source:
         stream = source.streams.video[0]
@@ -132,10 +133,10 @@ def _survey(clip: Clip) -> _Part:
         context = stream.codec_context
         name = context.codec.canonical_name
         kind = f"{name} {context.width}x{context.height} {context.pix_fmt} at {float(rate):g} fps"
-        return _Part(clip.path, name, kind, rate, context.extradata, frames, delay)
+        return Part(clip.path, name, kind, rate, context.extradata, frames, delay)
 
 
-def _same_kind(first: _Part, part: _Part) -> None:
+def _same_kind(first: Part, part: Part) -> None:
     hint = "clips are joined as they are; encode this one again"
     if part.kind != first.kind:
         message = f"expected {first.kind} as in {first.path.name}, found {part.kind}"

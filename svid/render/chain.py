@@ -14,9 +14,10 @@ from PIL import Image
 
 from svid.api import Applied, Carry, Clip, Conditioning, Job, Progress, Segment, Snapshot, State
 from svid.canonical import digest
-from svid.errors import Problem, StageError
+from svid.errors import MediaError, Problem, StageError
 from svid.layout import TAIL_FRAMES
 from svid.media.blend import as_levels, linear_blend
+from svid.media.checking import check_clip
 from svid.media.images import resized
 from svid.media.reading import read_frames
 from svid.render import answers
@@ -116,13 +117,26 @@ def _decode(work: Work) -> None:
 
 
 def _encode(work: Work) -> None:
-    with work.plugins.blame("svid_decode"):
-        work.clip = work.ask("encode", frames=_shown(work), out=work.out)
+    work.clip = _encoded(work, _shown(work))
     names = changed(work.weights, fingerprint(work.model)) if work.weights else []
     if names:
         message = f"expected weights that stay as they are, found {len(names)} parameters changed, {names[0]} first"
         place = f"segment {work.segment.index + 1}"
         raise StageError(Problem(place, "sample to encode", message, "a plugin writes to the model: `svid plugins`"))
+
+
+def _encoded(work: Work, frames: Iterator[torch.Tensor]) -> Clip:
+    with work.plugins.blame("svid_decode"):
+        clip = work.ask("encode", frames=frames, out=work.out)
+        deque(frames, maxlen=0)  # the tail is known when all are decoded, whatever an encoder leaves
+    if not isinstance(clip, Clip):
+        raise _badly_encoded(work, f"expected a svid.api.Clip, found a {type(clip).__name__}")
+    return clip
+
+
+def _badly_encoded(work: Work, message: str) -> StageError:
+    hint = f"encoders: {', '.join(work.plugins.serving('svid_encode'))}"
+    return StageError(Problem(f"segment {work.segment.index + 1}", "encode", message, hint))
 
 
 def _read(work: Work) -> None:
@@ -218,9 +232,23 @@ def decode_again(work: Work) -> None:
 
 def encode_again(work: Work, frames: Iterator[torch.Tensor] | None = None) -> Clip:
     """Encode the shown frames of a segment that was rendered before, or the shown ones that are given."""
-    with work.plugins.blame("svid_decode"):
-        clip: Clip = work.ask("encode", frames=_shown(work) if frames is None else frames, out=work.out)
-    return clip
+    work.clip = _encoded(work, _shown(work) if frames is None else frames)
+    return checked(work)
+
+
+def checked(work: Work) -> Clip:
+    """The clip that came out, decoded once. Raises StageError for one that is not what it was to be: if it were stored,
+    everything that goes on from its segment would meet it."""
+    segment = work.segment
+    if work.clip is None:
+        raise RuntimeError("a clip is checked after it is encoded")
+    try:
+        count = segment.frames - segment.overlap - work.dropped
+        check_clip(work.clip, count, (segment.width, segment.height), work.job.fps)
+    except MediaError as error:
+        place, message = error.problems[0].where, error.problems[0].message
+        raise _badly_encoded(work, f"{place}: {message}" if place else message) from error
+    return work.clip
 
 
 def run_chain(stages: Sequence[str], work: Work) -> None:

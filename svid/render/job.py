@@ -19,7 +19,7 @@ from svid.plan.build import Plan, Planned
 from svid.plan.settings import PictureRef, Settings
 from svid.render.ask import build_ask
 from svid.render.begin import Begun, begin
-from svid.render.chain import Work, run_chain
+from svid.render.chain import Work, checked, run_chain
 from svid.render.checkpoint import Resumed, SegmentCheckpoint
 from svid.render.clips import clips_of_chain, encoding_key
 from svid.render.commit import Asked, Place, commit_reused, commit_segment, committed, find_reusable, job_row
@@ -173,6 +173,7 @@ def _one(loop: _Loop, planned: Planned, number: int) -> None:
         out=studio.blobs.scratch(codec(loop.job.encoding.codec).suffix),
     )
     run_chain(stages, work)
+    checked(work)
     encoding = encoding_key(studio, loop.job, work.dropped)
     id_ = commit_segment(studio.store, studio.blobs, studio.receipts, work, asked, planned, loop.place, encoding, env)
     loop.forget(asked.key)
