@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import av
@@ -10,12 +11,15 @@ from sqlalchemy.orm import Session
 
 from svid.api import Clip, Job
 from svid.canonical import digest
+from svid.errors import BlobError
 from svid.render.again import encoded_again
 from svid.render.commit import note_blob, note_clip
 from svid.render.made import Need
 from svid.render.studio import Studio
 from svid.store import models
 from svid.store.queue import held
+
+log = logging.getLogger("svid.render")
 
 BRING_BACK = "bring back what it was made with"
 
@@ -40,8 +44,9 @@ def clips_of_chain(
     studio: Studio, job: Job, attempt: int, segments: Sequence[models.Segment], trim: int = 0
 ) -> list[Clip]:
     """The clip of every segment as `job` encodes it, `trim` frames of the last one left out. One is missing where the
-    video was encoded otherwise before, and for the segment that was the last one, if its end is left out now that
-    another follows. Raises MadeOtherwise where such a clip can't be made with the frames that the segment has."""
+    video was encoded otherwise before, for the segment that was the last one, if its end is left out now that another
+    follows, and where its blob is gone or has changed. Raises MadeOtherwise where such a clip can't be made with the
+    frames that the segment has."""
     dropped = [segment.parent_trim for segment in segments[1:]] + [trim]
     keys = {number: encoding_key(studio, job, number) for number in set(dropped)}
     with studio.store.read() as session:
@@ -51,8 +56,15 @@ def clips_of_chain(
         row = have.get((segment.id, keys[number]))
         if row is None:
             clips.append(_made(studio, job, attempt, _need(studio, job, segment, number)))
-        else:
+            continue
+        try:
             clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
+        except BlobError as error:
+            file, found = error.problems[0].file, error.problems[0].message
+            log.warning("segment %d: %s: %s; its clip is encoded again", segment.index + 1, file, found)
+            hint = f"put a good copy of {file} there; or {BRING_BACK}"
+            need = Need(segment, number, "encode", f"as for its clip, {file}: {found}", hint)
+            clips.append(_made(studio, job, attempt, need))
     return clips
 
 
@@ -74,13 +86,15 @@ def _need(studio: Studio, job: Job, row: models.Segment, dropped: int) -> Need:
 
 
 def _made(studio: Studio, job: Job, attempt: int, need: Need) -> Clip:
-    """Encode a segment, in an encoding that it does not have yet."""
+    """Encode a segment, in an encoding that it does not have yet, or no longer whole."""
     made = encoded_again(studio, job, need)
     draft = studio.blobs.draft_file(made.path)
     with held(studio.store, job.id, attempt) as session:
         blob = studio.blobs.publish(draft)
         note_blob(session, studio.blobs, blob, "clip")
-        note_clip(session, need.row.id, encoding_key(studio, job, need.dropped), blob, made.frames)
+        key = encoding_key(studio, job, need.dropped)
+        note_clip(session, need.row.id, key, blob, made.frames)
+        session.get_one(models.Clip, (need.row.id, key)).blob = blob
     return Clip(studio.blobs.path(blob), made.frames)
 
 

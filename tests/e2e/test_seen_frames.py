@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sqlalchemy import select
 
 from svid.cli.open import desk_of
 from svid.config import EMBEDDED
 from svid.errors import MadeOtherwise
+from svid.store.models import Clip
 from svid.workbench import Workbench
 from tests.conftest import quick_home
 from tests.e2e.tools import frames_of, new, value
@@ -200,3 +202,33 @@ def test_another_encoding_of_what_can_not_be_decoded_is_refused(bench: Workbench
     said = refused(bench, "coded", encode={"quality": 30}, conditioning={"motion_frames": 3, "seam": "head"})
     assert said.startswith("segment 1: encode: expected to decode it as it was made, to encode it as it was not before")
     assert "keep the codec, the quality and the rate that the video has" in said
+
+
+def clip_blob(bench: Workbench, video: dict[str, Any], number: int) -> Path:
+    with bench.studio.store.read() as session:
+        rows = session.scalars(select(Clip).where(Clip.segment_id == video["segments"][number - 1]["id"])).all()
+    assert len(rows) == 1
+    return bench.studio.blobs.path(rows[0].blob)
+
+
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_a_clip_that_is_not_whole_any_more_is_encoded_again(bench: Workbench, how: str) -> None:
+    video = bench.run(new("worn", "one", "two", recipe="i2v", model="first", encode={"quality": 0}))
+    before, file = shown(video), clip_blob(bench, video, 1)
+    data = file.read_bytes()
+    file.chmod(0o644)
+    file.unlink() if how == "gone" else file.write_bytes(data[:-9] + bytes(9))
+    bench = reopened(bench)
+    after = extended(bench, "worn")
+    assert torch.equal(after[: len(before)], before)
+    assert bench.studio.blobs.verified(clip_blob(bench, video, 1).name).is_file()
+
+
+def test_a_clip_that_is_gone_and_can_not_be_decoded_as_it_was_is_named(bench: Workbench) -> None:
+    video = bench.run(new("lost", "one", "two", recipe="i2v", model="first"))
+    file = clip_blob(bench, video, 1)
+    file.unlink()
+    changed(bench.home.root / "models/first")
+    said = refused(reopened(bench), "lost")
+    assert said.startswith("segment 1: encode: expected to decode it as it was made, as for its clip, db/blobs/")
+    assert f"put a good copy of db/blobs/{file.parent.name}/{file.name} there" in said
