@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import av
 from sqlalchemy import select
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from svid.api import Clip, Job
 from svid.canonical import digest
 from svid.errors import BlobError
+from svid.plugin.offers import ask
 from svid.render.again import encoded_again
 from svid.render.commit import note_blob, note_clip
 from svid.render.made import Need
@@ -27,7 +29,11 @@ BRING_BACK = "bring back what it was made with"
 def encoding_key(studio: Studio, job: Job, dropped: int) -> str:
     """The digest of what decides the bytes of an encoded clip of a segment, `dropped` frames at its end left out. Clips
     of another encoder build can't be joined with this one's, so its version is part of it."""
-    encoders = {info.name: info.cache_version for info in studio.plugins.infos if "svid_encode" in info.hooks}
+    encoders: dict[str, Any] = {}
+    for info in studio.plugins.infos:
+        if "svid_encode" in info.hooks:
+            options = job.options.get(info.name)
+            encoders[info.name] = info.cache_version if options is None else ask(info, {}, options)
     return digest(
         {
             "codec": job.encoding.codec,

@@ -232,3 +232,40 @@ def test_a_clip_that_is_gone_and_can_not_be_decoded_as_it_was_is_named(bench: Wo
     said = refused(reopened(bench), "lost")
     assert said.startswith("segment 1: encode: expected to decode it as it was made, as for its clip, db/blobs/")
     assert f"put a good copy of db/blobs/{file.parent.name}/{file.name} there" in said
+
+
+SHADE = """
+from pydantic import BaseModel
+
+from svid import hookimpl
+
+
+class Options(BaseModel):
+    shade: int = 0
+
+
+@hookimpl
+def svid_options():
+    return Options
+
+
+@hookimpl(wrapper=True)
+def svid_encode(job, frames):
+    return (yield)
+"""
+
+
+def test_clips_that_an_encoder_was_asked_for_otherwise_are_not_those(bench: Workbench) -> None:
+    (bench.home.root / "plugins").mkdir(exist_ok=True)
+    (bench.home.root / "plugins/shade.py").write_text(SHADE)
+    bench = reopened(bench)
+    video = bench.run(new("shaded", "one", recipe="i2v", model="first", options={"shade": {"shade": 1}}))
+
+    def encodings() -> int:
+        where = f"WHERE segment_id = '{video['segments'][0]['id']}'"
+        return int(value(bench.home, f"SELECT count(*) FROM clip {where}"))
+
+    extended(bench, "shaded")
+    assert encodings() == 1, "an extension has the options of the video"
+    extended(bench, "shaded", options={"shade": {"shade": 2}})
+    assert encodings() == 2
