@@ -8,7 +8,7 @@ from svid.api import Clip
 from svid.errors import MediaError, Problem
 from svid.media.clips import survey
 from svid.media.codecs import CODECS
-from svid.media.reading import MAX_PIXELS, THREADS, opened, video_of
+from svid.media.reading import opened, video_of, whole_frames
 
 SAME_RATE = 1e-3
 """Relative difference of two frame rates that are one: Matroska counts in whole milliseconds."""
@@ -23,16 +23,7 @@ def check_clip(clip: Clip, frames: int, size: tuple[int, int], fps: float) -> No
     rate = float(survey(clip).rate)
     if abs(rate - fps) > SAME_RATE * fps:
         raise MediaError(Problem(file, "", f"expected {fps:g} frames a second, found {rate:g}"))
-    count = 0
-    with opened(clip.path) as source:
-        stream = video_of(source, file)
-        stream.codec_context.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        for count, frame in enumerate(source.decode(stream), 1):
-            if frame.is_corrupt or (frame.width, frame.height) != size:
-                found = "a damaged one" if frame.is_corrupt else f"{frame.width}x{frame.height}"
-                message = f"expected a frame of {size[0]}x{size[1]}, found {found}"
-                raise MediaError(Problem(file, f"frame {count}", message))
+    count = sum(1 for _ in whole_frames(clip.path, file, size))
     if count != frames:
         raise MediaError(Problem(file, "", f"expected {frames} frames that can be decoded, found {count}"))
 

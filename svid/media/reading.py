@@ -83,21 +83,28 @@ class Decoded:
 
 def decoded(path: Path, file: str) -> Iterator[Decoded]:
     """The frames of the clip at `path` in order. Raises MediaError, in which `file` names it."""
-    convert = to_rgb()
+    convert, turn = to_rgb(), UPRIGHT
+    for number, frame in enumerate(whole_frames(path, file), 1):
+        turn = _same_turn(frame, turn, number, file)
+        if number == 1:
+            check_colours(frame, file)
+        yield Decoded(turn(np.asarray(convert(frame).to_ndarray(), np.uint8)), frame.pts, turn)
+
+
+def whole_frames(path: Path, file: str, size: tuple[int, int] | None = None) -> Iterator[av.VideoFrame]:
+    """The frames of the clip at `path` as they are stored. Raises MediaError, in which `file` names it, for one that is
+    damaged or not of `size` (width, height), that of the stream if None."""
     with opened(path, file) as source:
         stream = video_of(source, file)
-        size, turn = (stream.width, stream.height), UPRIGHT
+        width, height = size or (stream.width, stream.height)
         stream.codec_context.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         for number, frame in enumerate(source.decode(stream), 1):
-            if frame.is_corrupt or (frame.width, frame.height) != size:
+            if frame.is_corrupt or (frame.width, frame.height) != (width, height):
                 found = "a damaged one" if frame.is_corrupt else f"{frame.width}x{frame.height}"
-                message = f"expected a frame of {size[0]}x{size[1]}, found {found}"
+                message = f"expected a frame of {width}x{height}, found {found}"
                 raise MediaError(Problem(file, f"frame {number}", message))
-            turn = _same_turn(frame, turn, number, file)
-            if number == 1:
-                check_colours(frame, file)
-            yield Decoded(turn(np.asarray(convert(frame).to_ndarray(), np.uint8)), frame.pts, turn)
+            yield frame
 
 
 def _same_turn(frame: av.VideoFrame, before: Turn, number: int, file: str) -> Turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from svid.errors import ManifestError
 from svid.home import Home
 from svid.workbench import Workbench
 from tests.conftest import quick_home
-from tests.e2e.tools import new
+from tests.e2e.tools import new, value
 
 PLUGIN = """
 from pydantic import BaseModel, ConfigDict
@@ -83,7 +84,9 @@ def test_dropping_that_would_change_nothing_is_refused(
 
 def test_new_options_take_the_place_of_dropped_ones(bench: Workbench) -> None:
     more = {"drop_options": ["gone", "changed"], "options": {"changed": {"amount": 3}}}
-    bench.run({"branch": "old@1", "name": "other", "prompts": ["two"], **more})
+    video = bench.run({"branch": "old@1", "name": "other", "prompts": ["two"], **more})
+    settings = value(bench.home, "SELECT settings FROM job_segment WHERE segment_id = ?", video["segments"][-1]["id"])
+    assert json.loads(settings)["options"] == {"changed": {"amount": 3}}
 
 
 def test_dropped_options_are_left_out_for_good(bench: Workbench) -> None:

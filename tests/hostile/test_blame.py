@@ -139,11 +139,12 @@ def test_a_model_whose_loras_were_not_taken_off_is_let_go(bench: Workbench) -> N
     bench.run(new("well again", "one", reuse=False))
 
 
-def test_an_event_that_a_plugin_takes_badly_costs_nothing(bench: Workbench) -> None:
+def test_an_event_that_a_plugin_takes_badly_costs_nothing(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
     switch = Path(bench.home.plugins / "late.mode")
     switch.write_text("event")
     bench.studio.plugins.emit({"event": "step"})
     switch.unlink()
+    assert "late" in caplog.text
 
 
 def test_options_that_can_t_be_written_down(plugin: Callable[[str, str], Path]) -> None:
