@@ -20,10 +20,11 @@ from svid.errors import Problem
 from svid.home import Home
 from svid.inbox.claim import Claimed
 from svid.inbox.scan import LARGEST
+from svid.media.codecs import CODECS
 from svid.store.again import reproduced
 from svid.store.engine import Store
-from svid.store.files import make_folder, sync_folder, write_whole
-from svid.store.models import Job
+from svid.store.files import file_stem, make_folder, sheet_beside, sync_folder, write_whole
+from svid.store.models import Job, Video
 from svid.store.receipt import Receipts, receipt
 from svid.store.show import artifact_of, chain_as_dicts
 
@@ -59,7 +60,8 @@ def _answer(home: Home, session: Session, job: Job) -> None:
     if job.state == "done":
         _write_json(home, folder / "result.json", _result(home, session, job))
     else:
-        _take_back(home.done / job.id)
+        name = session.get_one(Video, job.video_id).name
+        _take_back(home.done / job.id, {name, job.manifest.get("name") or name})
         facts = {"job": job.id, **_proof(session, job)}
         _write_errors(home, folder, [Problem(**problem) for problem in job.errors or []], facts)
     _write_json(home, folder / "receipt.json", receipt(session, job.id))
@@ -69,13 +71,16 @@ def _answer(home: Home, session: Session, job: Job) -> None:
     Receipts(home.receipts, home.tmp).drop(job.id)
 
 
-def _take_back(folder: Path) -> None:
-    """Remove the video of a job that has failed: it gets its name before the job is done, and it may never be that."""
+def _take_back(folder: Path, names: set[str]) -> None:
+    """Remove the video of a job that has failed: it gets its name before the job is done, and it may never be that.
+    What else people keep there stays."""
     if not folder.is_dir():
         return
-    for file in folder.iterdir():
-        if not file.is_dir():
-            file.unlink()
+    for name in names:
+        for suffix in {codec.suffix for codec in CODECS.values()}:
+            video = folder / f"{file_stem(name)}{suffix}"
+            video.unlink(missing_ok=True)
+            sheet_beside(video).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # somebody keeps something there
         folder.rmdir()
     sync_folder(folder.parent)

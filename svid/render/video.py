@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import svid
@@ -15,11 +14,9 @@ from svid.render.sheet import drawn, strips_of, title_of
 from svid.render.studio import Studio
 from svid.store import models
 from svid.store.again import move_tip
-from svid.store.files import make_folder, publish, sha256_of, sheet_beside, sync_file, write_whole
+from svid.store.files import file_stem, make_folder, publish, sha256_of, sheet_beside, sync_file, write_whole
 from svid.store.lineage import chain
 from svid.store.queue import finish, held
-
-STEM_BYTES = 160
 
 
 def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path, tip: str, *, moves: bool) -> None:
@@ -62,10 +59,3 @@ def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path, 
         )
         finish(session, job.id, attempt)
     crashpoint("job-done")
-
-
-def file_stem(name: str) -> str:
-    """A video's name as a file name: letters, digits and dashes of any script, at most 80 of them and 160 bytes."""
-    stem = re.sub(r"[^\w-]+", "-", name).strip("-_")[:80]
-    # File systems count bytes, most of them up to 255, and a letter may have four.
-    return stem.encode()[:STEM_BYTES].decode(errors="ignore").strip("-_") or "video"

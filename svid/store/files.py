@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from svid.store.scratch import own_folder
 
 CHUNK = 1 << 20
+STEM_BYTES = 160
 
 
 def sync_folder(folder: Path) -> None:
@@ -63,6 +65,13 @@ def removed_on_error(part: Path) -> Iterator[None]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def file_stem(name: str) -> str:
+    """A video's name as a file name: letters, digits and dashes of any script, at most 80 of them and 160 bytes."""
+    stem = re.sub(r"[^\w-]+", "-", name).strip("-_")[:80]
+    # File systems count bytes, most of them up to 255, and a letter may have four.
+    return stem.encode()[:STEM_BYTES].decode(errors="ignore").strip("-_") or "video"
 
 
 def sheet_beside(video: Path) -> Path:

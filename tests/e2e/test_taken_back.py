@@ -40,10 +40,11 @@ def test_a_failed_job_leaves_no_video(bench: Workbench, monkeypatch: pytest.Monk
 def test_what_else_lies_there_stays(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(session: Any, job: str, attempt: int) -> None:
         (bench.home.done / job / "notes").mkdir()
+        (bench.home.done / job / "take this one.txt").write_text("the second is better")
         raise Refused("too late")
 
     monkeypatch.setattr("svid.render.video.finish", refusing)
     with pytest.raises(Refused, match="too late"):
         bench.run(new("later", "one"))
     (folder,) = bench.home.done.iterdir()
-    assert [file.name for file in folder.iterdir()] == ["notes"]
+    assert sorted(file.name for file in folder.iterdir()) == ["notes", "take this one.txt"]

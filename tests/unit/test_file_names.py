@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svid.render.video import file_stem
+from svid.store.files import file_stem
 
 
 @pytest.mark.parametrize(
