@@ -15,6 +15,7 @@ from latents import Encoder, whole
 from parallel import decode
 from precision import fast_products
 from samples import Sample, draw_sample
+from shapes import shape_kept
 from swift import Text
 from world import SEGMENT
 
@@ -57,10 +58,11 @@ def render(
 
 def score(videos: torch.Tensor, samples: list[Sample], height: int, width: int) -> dict[str, float]:
     """Share of subjects that are there at the end in the right colour, share that is kept in the right size and place
-    as well, share that went the right way, and PSNR."""
+    as well, share that went the right way, share that has its own shape and no other, and PSNR."""
     present: list[bool] = []
     kept: list[bool] = []
     ways: list[bool] = []
+    shapes: list[bool] = []
     error = 0.0
     for video, one in zip(videos.cpu(), samples, strict=True):
         truth = draw(one.frames, height, width)
@@ -72,5 +74,8 @@ def score(videos: torch.Tensor, samples: list[Sample], height: int, width: int) 
                 kept.append(verdict.kept)
             if verdict.direction is not None:
                 ways.append(verdict.direction)
-    shares = {"present": present, "kept": kept, "direction": ways}
+            shape = shape_kept(video, one.frames, index)
+            if shape is not None:
+                shapes.append(shape)
+    shares = {"present": present, "kept": kept, "direction": ways, "shape": shapes}
     return {name: sum(some) / max(len(some), 1) for name, some in shares.items()} | {"psnr": psnr(4 * error)}
