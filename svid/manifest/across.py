@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
 
 START = ("image", "clip", "extend", "branch", "redo", "reproduce")
+NEW = ("image", "clip")
+"""The ways to begin that make a new video, which says what it shows."""
 REDO = ("segments", "anchors", "cuts", "width", "height", "max_width", "fps", "encode")
 """What holds for more than the one segment that is rendered again."""
 BESIDE = ("reproduce", "name", "priority", "reuse")
@@ -71,7 +73,7 @@ def _start(data: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _prompts(data: Mapping[str, Any]) -> Iterator[Fault]:
     prompts, count = _list(data, "prompts"), segment_count(data)
-    if (data.get("image") is not None or data.get("clip") is not None) and data.get("prompts") is None:
+    if any(data.get(key) is not None for key in NEW) and data.get("prompts") is None:
         yield Fault("prompts", "expected at least one prompt for a new video, found none")
     if _is_zero(data.get("segments")) and data.get("branch") is None:
         yield Fault("segments", "expected at least 1, found 0", "only a branch can do without new segments")

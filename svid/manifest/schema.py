@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from svid.manifest.across import NEW, START
 from svid.manifest.model import Manifest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -54,6 +55,5 @@ def json_schema(options: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     }
     # editors write the first into JSON manifests to find the schema; svid takes no notice of it
     manifest["properties"] = {"$schema": {"type": "string"}} | manifest["properties"]
-    ways = (["image", "prompts"], ["extend"], ["branch"], ["redo"], ["reproduce"])
-    manifest["oneOf"] = [{"required": keys} for keys in ways]
+    manifest["oneOf"] = [{"required": [key, "prompts"] if key in NEW else [key]} for key in START]
     return {"$schema": DIALECT} | manifest | {"title": "svid manifest", "$defs": definitions}

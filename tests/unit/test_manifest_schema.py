@@ -89,5 +89,5 @@ def test_two_plugins_may_call_their_models_alike() -> None:
 
 
 def test_the_ways_to_begin_are_in_it() -> None:
-    ways = [["image", "prompts"], ["extend"], ["branch"], ["redo"], ["reproduce"]]
+    ways = [["image", "prompts"], ["clip", "prompts"], ["extend"], ["branch"], ["redo"], ["reproduce"]]
     assert [way["required"] for way in json_schema({})["oneOf"]] == ways
