@@ -13,6 +13,7 @@ from svid.errors import BlobError, MediaError, Problem
 from svid.manifest.model import Manifest
 from svid.media.images import open_picture, pixel_digest
 from svid.media.probing import probe
+from svid.media.profiles import in_srgb
 from svid.plan.settings import ClipRef, PictureRef
 from svid.store.blobs import Blobs
 from svid.store.engine import Store
@@ -73,6 +74,11 @@ class PictureStore:
 
     def _picture(self, file: Path, written: str, stored: str | None) -> PictureRef:
         image = open_picture(file, self.max_pixels, shown=written)
+        # Only of what comes in: a picture that a video was begun with stays what it was taken for then.
+        managed = in_srgb(file, image) if stored is None else None
+        if managed is not None:
+            managed.save(file, "PNG", icc_profile=None)
+            image = managed
         pixels, (width, height) = pixel_digest(image), image.size
         sha256 = stored or self.blobs.publish(self.blobs.draft_file(file))
         self.note(sha256, pixels, (width, height), written)

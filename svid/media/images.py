@@ -22,15 +22,16 @@ MAX_SCANS = 500
 """Of a progressive JPEG. Encoders write about ten; each takes a pass over the whole picture, and an empty one ten
 bytes, so that half a megabyte could keep a daemon busy for hours."""
 
-# What Pillow's readers raise on bytes that are not what they claim to be.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow's readers raise on bytes that are not what they claim to be."""
 
 
 def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = None) -> Image.Image:
     """The picture at `path`, decoded, as RGB, turned as its EXIF orientation says; the first frame of an animation.
 
     PNG, JPEG and WEBP are told by their content, never by their name. The size is judged by the header, before any
-    pixel is decoded. `shown` is how errors name the file. Transparency is dropped, not blended, as the SVI authors do.
+    pixel is decoded. `shown` is how errors name the file. Transparency is dropped, not blended, and a colour
+    profile is not applied, as with the SVI authors (`profiles.in_srgb` is for pictures that come in).
 
     Raises MediaError where the file can't be read, is of another type, is damaged, or has more than `max_pixels`
     pixels.
@@ -55,7 +56,7 @@ def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = 
         raise MediaError(_too_large(file, max_pixels, str(error))) from error
     except UnidentifiedImageError as error:
         raise MediaError(Problem(file, "", f"expected a PNG, JPEG or WEBP picture, found {_kind(path)}")) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise MediaError(_damaged(file, error)) from error
     with picture, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about its metadata is of no account
@@ -67,7 +68,7 @@ def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = 
             raise MediaError(Problem(file, "", message, "save it again"))
         try:
             return _rgb(ImageOps.exif_transpose(picture))
-        except _BROKEN as error:
+        except BROKEN as error:
             raise MediaError(_damaged(file, error)) from error
 
 

@@ -1,0 +1,42 @@
+"""Pictures whose numbers mean other colours than sRGB's, as their ICC profile says: phones save Display P3, cameras
+Adobe RGB, and taken for sRGB both look washed out from the first frame on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from svid.media.images import BROKEN, FORMATS
+
+SAME = 2
+"""Levels of 255 by which two sRGB profiles of different makers may differ. Such a picture keeps its very pixels."""
+_MODES = {"RGBA": "RGB", "RGBX": "RGB", "P": "RGB", "PA": "RGB", "LA": "L", "1": "L"}
+
+
+def in_srgb(path: Path, picture: Image.Image) -> Image.Image | None:
+    """The picture at `path`, which `open_picture` has opened as `picture`, in sRGB; None where it is that already: it
+    has no profile, or one that changes nothing to speak of, or one that can't be read or is for other pixels than the
+    picture has, which viewers ignore as well. The intent is relative colorimetric with black point compensation."""
+    with Image.open(path, formats=FORMATS) as opened:
+        profile = opened.info.get("icc_profile")
+        if not profile:
+            return None
+        try:
+            turned = ImageOps.exif_transpose(opened)
+            converted = ImageCms.profileToProfile(
+                turned.convert(_MODES.get(turned.mode, turned.mode)),
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+        except (ImageCms.PyCMSError, *BROKEN):
+            return None
+    if converted is None:
+        return None
+    away = np.asarray(converted).astype(np.int16) - np.asarray(picture)
+    return converted if np.abs(away).max() > SAME else None
