@@ -11,7 +11,7 @@ import click
 from sqlalchemy import func, select
 
 from svid.cli import home_of
-from svid.cli.ask import ask_for
+from svid.cli.ask import DROP_OPTIONS, ask_for
 from svid.cli.open import store_of
 from svid.daemon.lock import running
 from svid.errors import Problem, Refused
@@ -33,13 +33,17 @@ POLL = 0.2
 @click.option("--ripple", is_flag=True, help="Render again what follows the segment, each as it was asked for.")
 @click.option("--seed", type=click.IntRange(0), help="The segment's seed (another one, if nothing else is changed).")
 @click.option("--prompt", help="Another prompt.")
+@DROP_OPTIONS
 @click.pass_context
-def redo(ctx: click.Context, video: str, seed: int | None, prompt: str | None, *, ripple: bool) -> None:
+def redo(
+    ctx: click.Context, video: str, seed: int | None, prompt: str | None, drop_options: tuple[str, ...], *, ripple: bool
+) -> None:
     """Another take of the last segment of VIDEO, or with --ripple of segment k, written `ID@k`, and of all after it.
 
     The video ends in the new segments then; the old ones stay, as a video of their own.
     """
-    options = {"ripple": ripple, "seed": seed, "prompts": [prompt] if prompt is not None else None}
+    prompts = [prompt] if prompt is not None else None
+    options = {"ripple": ripple, "seed": seed, "prompts": prompts, "drop_options": drop_options}
     click.echo(ask_for(home_of(ctx), "redo", video, options))
 
 

@@ -73,8 +73,14 @@ def check(ctx: click.Context, file: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else plan_as_text(found))
 
 
+DROP_OPTIONS = click.option(
+    "--drop-options", multiple=True, metavar="PLUGIN", help="Leave out what the video hands on to this plugin."
+)
+
+
 def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        DROP_OPTIONS,
         click.option("--name", help="A name for the video, if it is a new one."),
         click.option("--seed", type=click.IntRange(0), help="Another seed than the video's own."),
         click.option("--segments", type=click.IntRange(0), help="How many segments (as many as prompts, else one)."),

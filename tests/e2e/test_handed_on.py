@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from svid.errors import ManifestError
 from svid.home import Home
 from svid.workbench import Workbench
 from tests.conftest import quick_home
-from tests.e2e.tools import new, value
+from tests.e2e.tools import new, run, value
 
 PLUGIN = """
 from pydantic import BaseModel, ConfigDict
@@ -80,6 +81,14 @@ def test_dropping_that_would_change_nothing_is_refused(
 ) -> None:
     with pytest.raises(ManifestError, match=message):
         bench.accept(manifest)
+
+
+@pytest.mark.parametrize("verb", [["extend", "old"], ["branch", "old@1", "--prompt", "two"], ["redo", "old"]])
+def test_the_command_line_drops_them_too(home: Home, verb: list[str]) -> None:
+    dropped = [f"--drop-options={plugin}" for plugin in ("gone", "changed")]
+    assert "options.gone: expected a plugin" in run(home, *verb, dropped[1], code=3).stderr
+    file = Path(run(home, *verb, *dropped).stdout.strip())
+    assert json.loads(file.read_text())["drop_options"] == ["gone", "changed"]
 
 
 def test_new_options_take_the_place_of_dropped_ones(bench: Workbench) -> None:
