@@ -4,10 +4,10 @@ Adobe RGB, and taken for sRGB both look washed out from the first frame on."""
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from svid.media.images import BROKEN, FORMATS
 
@@ -20,7 +20,8 @@ def in_srgb(path: Path, picture: Image.Image) -> Image.Image | None:
     """The picture at `path`, which `open_picture` has opened as `picture`, in sRGB; None where it is that already: it
     has no profile, or one that changes nothing to speak of, or one that can't be read or is for other pixels than the
     picture has, which viewers ignore as well. The intent is relative colorimetric with black point compensation."""
-    with Image.open(path, formats=FORMATS) as opened:
+    # Warnings as with `open_picture`, which has judged the size already.
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as opened:
         profile = opened.info.get("icc_profile")
         if not profile:
             return None
@@ -38,5 +39,5 @@ def in_srgb(path: Path, picture: Image.Image) -> Image.Image | None:
             return None
     if converted is None:
         return None
-    away = np.asarray(converted).astype(np.int16) - np.asarray(picture)
-    return converted if np.abs(away).max() > SAME else None
+    away = ImageStat.Stat(ImageChops.difference(converted, picture)).extrema
+    return converted if max(most for _, most in away) > SAME else None
