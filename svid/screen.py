@@ -61,6 +61,9 @@ class Lines:
     def _accepted(self, event: dict[str, Any]) -> None:
         self.say(f"{event['file']}: accepted as job {event['job']} of video {event['video']}")
 
+    def _waits(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['file']}: waits for {', '.join(event['for'])}, which is missing, or damaged so far", "yellow")
+
     def _refused(self, event: dict[str, Any]) -> None:
         self.say(f"{event['file']}: refused, see watch/failed/{event['folder']}", "red")
         self._errors(event["errors"])

@@ -10,16 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from svid.cli import home_of
 from svid.cli.open import store_of
 from svid.errors import StoreError
 from svid.home import Home
-from svid.inbox.claim import shown_name
+from svid.inbox.claim import claimed_names, claimed_parts, shown_name
 from svid.store.forest import forest
 from svid.store.homes import roots
 from svid.store.lineage import counts
+from svid.store.models import Job
 from svid.store.queue import waits_for_others
 from svid.store.show import find_anything, job_as_dict, jobs_to_show
 
@@ -48,7 +50,7 @@ def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
 
     home = home_of(ctx)
     stopped = why_stopped(home)
-    stored: dict[str, Any] = {"counts": {}, "jobs": [], "waits": {}, "other_homes": []}
+    stored: dict[str, Any] = {"counts": {}, "jobs": [], "waits": {}, "taken": [], "other_homes": []}
     try:
         with store_of(home).read() as session:
             stored = _stored(session, home, ended)
@@ -74,6 +76,8 @@ def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
         console.print(f"the database is also that of {', '.join(found['other_homes'])}", markup=False)
     if inbox["manifests"]:
         console.print(f"in the inbox: {_few(inbox['manifests'])}", markup=False)
+    if found["taken"]:
+        console.print(f"taken, but no jobs yet: {_few(found['taken'])}", markup=False)
     if inbox["not_manifests"]:
         console.print(f"in the inbox, but no manifests: {_few(inbox['not_manifests'])}", markup=False)
     table = Table("job", "state", "video", "file", "progress", box=None)
@@ -96,8 +100,16 @@ def _stored(session: Session, home: Home, ended: int) -> dict[str, Any]:
         "counts": counts(session, home.id),
         "jobs": [job_as_dict(job) for job in jobs_to_show(session, home.id, ended)],
         "waits": {job: f"{first} of {places.get(of, of)}" for job, first, of in waits_for_others(session, home.id)},
+        "taken": _taken(session, home),
         "other_homes": [str(root) for id_, root in places.items() if id_ != home.id],
     }
+
+
+def _taken(session: Session, home: Home) -> list[str]:
+    """The manifests that were taken out of the inbox and are no jobs yet: they wait for a picture or for a video."""
+    jobs = set(session.scalars(select(Job.claimed).where(Job.home == home.id, ~Job.answered)))
+    names = (claimed_parts(name) for name in claimed_names(home.claimed) if name not in jobs)
+    return sorted(parts[1] for parts in names if parts)
 
 
 def _progress(job: dict[str, Any]) -> str:

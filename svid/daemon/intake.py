@@ -16,6 +16,7 @@ from svid.errors import Problem, StorageError, SvidError, UnknownVideo
 from svid.home import Home
 from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import refuse
+from svid.inbox.arrivals import Arrivals, Arriving
 from svid.inbox.claim import Claimed, adopt, claim, claimed_names
 from svid.inbox.scan import Scanner
 from svid.store.models import Job
@@ -35,14 +36,17 @@ class Intake:
         self.home, self.store, self.desk = home, desk.store, desk
         self.refused = 0
         """How many files got an answer that says why not."""
+        self.arrivals = Arrivals(home.config.daemon.settle)
         self._lock, self._halt, self._later, self._show = lock, halt, later, show
         self._scanner = Scanner(home.inbox, home.config.daemon.settle)
+        self._arriving: set[str] = set()
+        self._lacking: set[str] = set()
         self._unknown: dict[str, float] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether a manifest in the inbox is still being written."""
-        return bool(self._scanner.waiting)
+        """Whether a manifest in the inbox, or what one names, is still being written."""
+        return bool(self._scanner.waiting or self._arriving)
 
     def take(self) -> None:
         """One look. Each part is safe to repeat."""
@@ -51,10 +55,13 @@ class Intake:
                 with self._later.trying(file.name):
                     claim(file, self.home.claimed, self._lock.id)
         refused = []
+        self._arriving.clear()
         for claimed in adopt(self.home.claimed, self._lock.id, self._lock.alive, self._has_job, self.store.write):
             problems = self._accept(claimed)
             if problems:
                 refused.append((claimed, problems))
+        self.arrivals.forget()
+        self._lacking &= self._arriving
         if refused:
             self._halt.check()  # where nothing can be read, no manifest is to blame
         for claimed, problems in refused:
@@ -63,7 +70,10 @@ class Intake:
     def _accept(self, claimed: Claimed) -> Sequence[Problem]:
         """Make a job of a file, or say what is wrong with it; nothing where it is to be looked at again."""
         try:
-            job = accept(self.desk, claimed)
+            job = accept(self.desk, claimed, self.arrivals)
+        except Arriving as arriving:
+            self._wait_for(claimed, arriving)
+            return ()
         except StorageError:  # not the file's fault; it stays where it is and is looked at again
             raise
         except SvidError as error:
@@ -78,11 +88,20 @@ class Intake:
             self._show({"event": "accepted", "file": claimed.name, "job": job.id, "video": job.video_id})
         return ()
 
+    def _wait_for(self, claimed: Claimed, arriving: Arriving) -> None:
+        """Look at a file again when what it names has come, and say so once where that can't be used as it is."""
+        self._arriving.add(claimed.path.name)
+        if arriving.lacking and claimed.path.name not in self._lacking:
+            self._lacking.add(claimed.path.name)
+            self._show({"event": "waits", "file": claimed.name, "for": arriving.names})
+
     def _more_to_come(self, claimed: Claimed) -> bool:
         """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
         still settling, or one that was taken and is not accepted yet. Not for ever: that one may wait for ours."""
-        since = self._unknown.setdefault(claimed.path.name, time.monotonic())
-        if time.monotonic() - since > PATIENCE:
+        now = time.monotonic()
+        if self._arriving - {claimed.path.name}:  # for as long as that takes
+            self._unknown.pop(claimed.path.name, None)
+        if now - self._unknown.setdefault(claimed.path.name, now) > PATIENCE:
             return False
         others = (name for name in claimed_names(self.home.claimed) if name not in self._unknown)
         return self.waiting or not all(self._has_job(name) for name in others)

@@ -17,8 +17,9 @@ from svid.config import weights_path
 from svid.crash import crashpoint
 from svid.errors import LoraError, ManifestError, MediaError, NotFound, Problem, SvidError, UnknownVideo
 from svid.home import Home
+from svid.inbox.arrivals import Arrivals, Arriving
 from svid.inbox.claim import Claimed, read_quiet
-from svid.inbox.pictures import PictureStore, named_pictures
+from svid.inbox.pictures import ASSET, PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
 from svid.manifest.model import Manifest
 from svid.manifest.read import Known, handed_on, parse, validate
@@ -77,10 +78,11 @@ class Desk:
         self.roots = [home.root / Path(root).expanduser() for root in config.media.roots]
         self.known = known_names(home, self.recipes)
 
-    def understand(self, data: bytes, name: str, folder: Path) -> Request:
-        """Raises Refused or NotFound with everything that is wrong, as far as it can be told before rendering."""
+    def understand(self, data: bytes, name: str, folder: Path, arrivals: Arrivals | None = None) -> Request:
+        """Raises Refused or NotFound with everything that is wrong, as far as it can be told before rendering; with
+        `arrivals`, Arriving where a picture or the clip is still on its way."""
         manifest = validate(parse(data, Path(name).suffix.lower(), name), name, self.options, self.known)
-        pictures, clip, problems = self._inputs(manifest, name, folder)
+        pictures, clip, problems = self._inputs(manifest, name, folder, arrivals)
         base, plan, refusal = None, None, ManifestError
         try:
             base, below = self._base(manifest, name)
@@ -100,12 +102,17 @@ class Desk:
         return Request(name, data.decode("utf-8-sig"), manifest, pictures, clip, base, plan)
 
     def _inputs(
-        self, manifest: Manifest, name: str, folder: Path
+        self, manifest: Manifest, name: str, folder: Path, arrivals: Arrivals | None
     ) -> tuple[dict[str, PictureRef], ClipRef | None, list[Problem]]:
         """The pictures and the clip of a manifest, taken into the store, and what is wrong with them."""
         pictures, clip = dict[str, PictureRef](), None
         problems: list[Problem] = []
-        for place, written in [*named_pictures(manifest), *([("clip", manifest.clip)] if manifest.clip else [])]:
+        named = [*named_pictures(manifest), *([("clip", manifest.clip)] if manifest.clip else [])]
+        files = {written: folder / written for _, written in named if not written.startswith(ASSET)}
+        if arrivals and (written_to := [one for one, file in files.items() if arrivals.is_written(file)]):
+            raise Arriving(written_to, lacking=False)
+        lacking: list[str] = []
+        for place, written in named:
             try:
                 if place == "clip":
                     clip = self.pictures.take_clip(written, folder, self.roots)
@@ -116,6 +123,10 @@ class Desk:
                     Problem(name, place, f"{problem.file}: {problem.message}", problem.hint)
                     for problem in error.problems
                 ]
+                if arrivals and written in files and arrivals.may_come(files[written]):
+                    lacking.append(written)
+        if lacking:
+            raise Arriving(lacking, lacking=True)
         return pictures, clip, problems
 
     def _base(self, manifest: Manifest, name: str) -> tuple[Reference | None, Ground | None]:
@@ -219,17 +230,18 @@ def known_names(home: Home, recipes: Mapping[str, Any]) -> Known:
     )
 
 
-def accept(desk: Desk, claimed: Claimed) -> Job | None:
+def accept(desk: Desk, claimed: Claimed, arrivals: Arrivals | None = None) -> Job | None:
     """Make a job of a claimed file and return it; None where the file is still being written, or is this daemon's no
     more.
 
-    Raises ManifestError where it can't become a job, StorageError where the disk does not let it.
+    Raises ManifestError where it can't become a job, StorageError where the disk does not let it and, with `arrivals`,
+    Arriving where a picture or the clip is still on its way.
     """
     with storage_errors():
-        return _accept(desk, claimed)
+        return _accept(desk, claimed, arrivals)
 
 
-def _accept(desk: Desk, claimed: Claimed) -> Job | None:
+def _accept(desk: Desk, claimed: Claimed, arrivals: Arrivals | None) -> Job | None:
     try:
         refusal = _why_not(claimed.path)
         data = None if refusal else read_quiet(claimed.path)
@@ -239,7 +251,7 @@ def _accept(desk: Desk, claimed: Claimed) -> Job | None:
         raise ManifestError(Problem(claimed.name, "", refusal))
     if data is None:
         return None
-    request = desk.understand(data, claimed.name, desk.home.inbox)
+    request = desk.understand(data, claimed.name, desk.home.inbox, arrivals)
     # Before the row: a file that is in the inbox again after a power failure would be done again.
     try:
         sync_file(claimed.path)

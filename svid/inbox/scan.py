@@ -14,8 +14,9 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from svid.inbox.still import Stillness
 
 log = logging.getLogger("svid.inbox")
 
@@ -39,29 +40,21 @@ def is_temporary(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in TEMPORARY)
 
 
-@dataclass
-class _Seen:
-    signature: tuple[int, ...]
-    since: float
-
-
 class Scanner:
     """Remembers between looks what each file was like."""
 
     def __init__(self, inbox: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.inbox = inbox
         self.settle = settle
-        self.clock = clock
         self.strangers: list[str] = []
         """Files that are no manifests, by name."""
         self.waiting: list[str] = []
         """Manifests that are still being written, by name."""
-        self._seen: dict[str, _Seen] = {}
+        self._still = Stillness(clock)
 
     def look(self) -> list[Path]:
         """One look: the files that can be taken, oldest first."""
         strangers, waiting, ready = [], [], []
-        present = set()
         try:
             with os.scandir(self.inbox) as entries:
                 found = list(entries)
@@ -76,13 +69,12 @@ class Scanner:
                 if suffix not in PICTURES:
                     strangers.append(entry.name)
                 continue
-            present.add(entry.name)
             verdict = self._judge(entry)
             if verdict is None:
                 waiting.append(entry.name)
             else:
                 ready.append(verdict)
-        self._seen = {name: seen for name, seen in self._seen.items() if name in present}
+        self._still.forget()
         self.strangers, self.waiting = sorted(strangers), sorted(waiting)
         return [file for _, file in sorted(ready, key=lambda pair: pair[0])]
 
@@ -102,12 +94,8 @@ class Scanner:
 
     def _settled(self, name: str, info: os.stat_result, patience: float) -> bool:
         signature = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        seen = self._seen.get(name)
-        if seen is None or seen.signature != signature:
-            # Our own clock: a file's times may lie in the future, or come from another machine.
-            self._seen[name] = _Seen(signature, self.clock())
-            return patience == 0 and seen is not None
-        return self.clock() - seen.since >= patience
+        still = self._still.seconds(name, signature)
+        return still is not None and still >= patience
 
 
 def _parses(path: Path) -> bool:

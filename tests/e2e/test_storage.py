@@ -132,16 +132,38 @@ def done(home: Home) -> bool:
     return any(home.done.glob("*/manifest.json"))
 
 
+HOLD = '''"""From the third segment on everything waits for as long as a file is there."""
+
+import time
+from pathlib import Path
+
+import svid
+
+HELD = Path(__file__).parents[1] / "held"
+
+
+@svid.hookimpl(wrapper=True)
+def svid_sample(segment):
+    while segment.index > 1 and HELD.exists():
+        time.sleep(0.02)
+    return (yield)
+'''
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not MOUNTABLE, reason="a limit on the size of files can't be felt by a probe")
 def test_the_daemon_says_that_the_disk_is_full_and_goes_on_when_it_is_not(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as folder:
         home = roomy(folder / "home")
+        (home.plugins / "hold.py").write_text(HOLD)
+        (home.root / "held").touch()
         daemon = start(home, "up")
         with killed_at_last(daemon):
             drop(home, "a.json", new("a", *[f"part {number}" for number in range(12)]))
             wait_for(lambda: list(home.blobs.iterdir()), daemon)
-            wait_for(lambda: rows(home, "SELECT 1 FROM job_segment"), daemon)
+            wait_for(lambda: len(rows(home, "SELECT 1 FROM job_segment")) == 2, daemon)
+            fill(folder)
+            (home.root / "held").unlink()
             # Filled up for as long as it takes: whoever closes the database last frees the room of its log, in which
             # the rest of so small a job may fit.
             reason = wait_for(lambda: fill(folder) and why_stopped(home), daemon)

@@ -16,6 +16,7 @@ from svid.daemon import loop
 from svid.daemon.loop import Daemon
 from svid.errors import Problem, StorageError
 from svid.home import Home
+from svid.inbox.arrivals import Arrivals
 from svid.screen import screen_for
 from svid.store import queue
 from svid.workbench import Workbench
@@ -65,6 +66,7 @@ class Talker:
 def daemon(home: Home) -> Iterator[Daemon]:
     bench = Workbench(home, desk_of(home))
     made = Daemon(home, bench.store, bench.desk, Told())
+    made.intake.arrivals = Arrivals(settle=0.0)  # one look is enough
     yield made
     made.lock.release()
 

@@ -19,6 +19,7 @@ from svid.daemon.loop import Daemon
 from svid.errors import MediaError, Problem, StorageError
 from svid.home import Home
 from svid.inbox import pictures
+from svid.inbox.arrivals import Arrivals
 from svid.store import disk, queue
 from svid.workbench import Workbench
 from tests.e2e.tools import data, new, run
@@ -32,6 +33,7 @@ broken = badfiles.broken
 def daemon(home: Home) -> Iterator[Daemon]:
     bench = Workbench(home, desk_of(home))
     made = Daemon(home, bench.store, bench.desk, Told(), once=True)
+    made.intake.arrivals = Arrivals(settle=0.0)  # one look is enough
     yield made
     made.lock.release()
 
