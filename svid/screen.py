@@ -91,6 +91,9 @@ class Lines:
     def _committed(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: {_of(event)} is {event['id'][:12]}, {event['seconds']:.1f} s")
 
+    def _encoding(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['job']}: segment {event['index'] + 1} of the video is encoded once more")
+
     def _reused(self, event: dict[str, Any]) -> None:
         self.say(f"{event['job']}: {_of(event)} was rendered before: {event['id'][:12]}")
 

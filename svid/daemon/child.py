@@ -73,6 +73,8 @@ class Child:
             self.at = f"{segment}: {event['stage']}"
         elif kind == "step":
             self.at = f"{segment}: sample, step {event['step']} of {event['steps']} done"
+        elif kind == "encoding":
+            self.at = f"the clip of segment {event['index'] + 1} of the video"
         elif kind == "joining":
             self.at = "join"
 

@@ -18,6 +18,7 @@ from svid.render.again import encoded_again
 from svid.render.commit import note_blob, note_clip
 from svid.render.made import Need
 from svid.render.studio import Studio
+from svid.render.watch import Watch
 from svid.store import models
 from svid.store.queue import held
 
@@ -47,12 +48,12 @@ def encoding_key(studio: Studio, job: Job, dropped: int) -> str:
 
 
 def clips_of_chain(
-    studio: Studio, job: Job, attempt: int, segments: Sequence[models.Segment], trim: int = 0
+    studio: Studio, watch: Watch, job: Job, attempt: int, segments: Sequence[models.Segment], trim: int = 0
 ) -> list[Clip]:
     """The clip of every segment as `job` encodes it, `trim` frames of the last one left out. One is missing where the
     video was encoded otherwise before, for the segment that was the last one, if its end is left out now that another
     follows, and where its blob is gone or has changed. Raises MadeOtherwise where such a clip can't be made with the
-    frames that the segment has."""
+    frames that the segment has, Cancelled between two of them where `watch` says stop: those that are made stay."""
     dropped = [segment.parent_trim for segment in segments[1:]] + [trim]
     keys = {number: encoding_key(studio, job, number) for number in set(dropped)}
     with studio.store.read() as session:
@@ -61,7 +62,7 @@ def clips_of_chain(
     for segment, number in zip(segments, dropped, strict=True):
         row = have.get((segment.id, keys[number]))
         if row is None:
-            clips.append(_made(studio, job, attempt, _need(studio, job, segment, number)))
+            clips.append(_made(studio, watch, job, attempt, _need(studio, job, segment, number)))
             continue
         try:
             clips.append(Clip(studio.blobs.verified(row.blob), row.frames))
@@ -70,7 +71,7 @@ def clips_of_chain(
             log.warning("segment %d: %s: %s; its clip is encoded again", segment.index + 1, file, found)
             hint = f"put a good copy of {file} there; or {BRING_BACK}"
             need = Need(segment, number, "encode", f"as for its clip, {file}: {found}", hint)
-            clips.append(_made(studio, job, attempt, need))
+            clips.append(_made(studio, watch, job, attempt, need))
     return clips
 
 
@@ -91,8 +92,10 @@ def _need(studio: Studio, job: Job, row: models.Segment, dropped: int) -> Need:
     return Need(row, dropped, "conditioning.seam", purpose, hint)
 
 
-def _made(studio: Studio, job: Job, attempt: int, need: Need) -> Clip:
+def _made(studio: Studio, watch: Watch, job: Job, attempt: int, need: Need) -> Clip:
     """Encode a segment, in an encoding that it does not have yet, or no longer whole."""
+    watch.between_segments()
+    watch.tell({"event": "encoding", "job": job.id, "index": need.row.index})
     made = encoded_again(studio, job, need)
     draft = studio.blobs.draft_file(made.path)
     with held(studio.store, job.id, attempt) as session:

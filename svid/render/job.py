@@ -83,7 +83,7 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
         if begun.tip is not None:  # before anything is rendered: what can't be shown as it was, ends the job
             with studio.store.read() as session:
                 before = chain(session, begun.tip)
-            clips_of_chain(studio, after, attempt, before, _given_up(plan, 0))
+            clips_of_chain(studio, watch, after, attempt, before, _given_up(plan, 0))
         for number, planned in enumerate(plan.segments, start=1):
             watch.between_segments()
             if planned.index in done:
@@ -106,11 +106,10 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
     if begun.manifest.reproduce is not None:
         with studio.store.read() as session:
             prove(session, job_row(studio.store, id_))  # once more: it knows by now what it began with
-    watch.tell({"event": "joining", "job": id_})
     if loop.parent is None:
         raise RuntimeError("a job that has a plan has a segment")
     moves = begun.manifest.redo is not None
-    make_video(studio, after, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
+    make_video(studio, watch, after, attempt, row.text, studio.home.done / id_, loop.parent, moves=moves)
 
 
 def _at_its_end(studio: Studio, job: Job, plan: Plan) -> Job:

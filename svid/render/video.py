@@ -12,6 +12,7 @@ from svid.render import answers
 from svid.render.clips import clips_of_chain
 from svid.render.sheet import drawn, strips_of, title_of
 from svid.render.studio import Studio
+from svid.render.watch import Watch
 from svid.store import models
 from svid.store.again import move_tip
 from svid.store.files import file_stem, make_folder, publish, sha256_of, sheet_beside, sync_file, write_whole
@@ -19,14 +20,17 @@ from svid.store.lineage import chain
 from svid.store.queue import finish, held
 
 
-def make_video(studio: Studio, job: Job, attempt: int, text: str, folder: Path, tip: str, *, moves: bool) -> None:
+def make_video(
+    studio: Studio, watch: Watch, job: Job, attempt: int, text: str, folder: Path, tip: str, *, moves: bool
+) -> None:
     """Join the chain up to the segment `tip` and draw its contact sheet; then put both into `folder` and commit the
     artifact and the end of the job together, and with them, if it `moves`, that the video ends there. Raises Fenced
     where another has the job now."""
     with studio.store.read() as session:
         video = session.get_one(models.Video, job.video)
         segments = chain(session, tip)
-    clips = clips_of_chain(studio, job, attempt, segments)
+    clips = clips_of_chain(studio, watch, job, attempt, segments)
+    watch.tell({"event": "joining", "job": job.id})
     target = folder / f"{file_stem(job.name)}{codec(job.encoding.codec).suffix}"
     part = studio.blobs.scratch(target.suffix)
     tags = {"svid": svid.__version__, "video": job.video, "name": job.name, "tip": tip, "job": job.id, "manifest": text}

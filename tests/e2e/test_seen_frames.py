@@ -4,6 +4,7 @@ made with, or taken from a lossless clip, or the job is refused before anything 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from sqlalchemy import select
 
 from svid.cli.open import desk_of
 from svid.config import EMBEDDED
-from svid.errors import MadeOtherwise
+from svid.errors import Cancelled, MadeOtherwise
+from svid.render.watch import Watch
+from svid.store import queue
 from svid.store.models import Clip
 from svid.workbench import Workbench
 from tests.conftest import quick_home
@@ -209,6 +212,25 @@ def clip_blob(bench: Workbench, video: dict[str, Any], number: int) -> Path:
         rows = session.scalars(select(Clip).where(Clip.segment_id == video["segments"][number - 1]["id"])).all()
     assert len(rows) == 1
     return bench.studio.blobs.path(rows[0].blob)
+
+
+def test_encoding_what_was_shown_is_told_and_can_be_stopped(bench: Workbench) -> None:
+    bench.run(new("coded", "one", "two", recipe="i2v", model="first"))
+    told: list[str] = []
+
+    def hear(event: Mapping[str, Any]) -> None:
+        told.append(f"{event['event']} {event['index']}" if event["event"] == "encoding" else event["event"])
+        watch.stop_after_segment = told[-1] == "encoding 0"
+
+    watch = Watch(hear)
+    job = bench.accept({"extend": "coded", "prompts": ["three"], "encode": {"quality": 30}})
+    with pytest.raises(Cancelled):
+        bench.work(watch)
+    assert told == ["job", "encoding 0"]
+    queue.release(bench.store, job.id, 1, "stopped", "")
+    told.clear()
+    bench.work(watch)
+    assert (told[:2], told[-1]) == (["job", "encoding 1"], "joining"), "the clip of the first one was kept"
 
 
 @pytest.mark.parametrize("how", ["gone", "changed"])
