@@ -198,7 +198,13 @@ def make_home(root: Path) -> Home:
     for name in copies:
         source, target = bundled / name, home.root / name
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        elif not target.exists():
-            shutil.copyfile(source, target)
+            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_add)
+        else:
+            _add(source, target)
     return home
+
+
+def _add(source: str | Path, target: str | Path) -> None:
+    """Copy a file to where none is yet."""
+    if not os.path.lexists(target):
+        shutil.copyfile(source, target)

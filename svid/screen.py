@@ -62,7 +62,8 @@ class Lines:
         self.say(f"{event['file']}: accepted as job {event['job']} of video {event['video']}")
 
     def _waits(self, event: dict[str, Any]) -> None:
-        self.say(f"{event['file']}: waits for {', '.join(event['for'])}, which is missing, or damaged so far", "yellow")
+        how = "missing or damaged so far" if event["lacking"] else "still being written"
+        self.say(f"{event['file']}: waits for {', '.join(event['for'])}: {how}", "yellow")
 
     def _refused(self, event: dict[str, Any]) -> None:
         self.say(f"{event['file']}: refused, see watch/failed/{event['folder']}", "red")

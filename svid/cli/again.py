@@ -90,7 +90,7 @@ def _wait(home: Home, store: Store, file: Path, last: int) -> dict[str, Any] | N
     Raises Refused where it became no job."""
     name = shown_name(file.name)
     while True:
-        alive = running(home.daemons)
+        alive = running(home.daemons, home.id)
         waits = file.exists() or any(home.claimed.glob(f"*.{name}"))
         with store.read() as session:
             mine = select(Job).where(Job.file == name, Job.seq > last).order_by(Job.seq).limit(1)

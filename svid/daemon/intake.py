@@ -18,7 +18,7 @@ from svid.inbox.accept import Desk, accept
 from svid.inbox.answer import refuse
 from svid.inbox.arrivals import Arrivals, Arriving
 from svid.inbox.claim import Claimed, adopt, claim, claimed_names
-from svid.inbox.scan import Scanner
+from svid.inbox.scan import EMPTY_PATIENCE, Scanner
 from svid.store.models import Job
 
 log = logging.getLogger("svid.daemon")
@@ -39,14 +39,21 @@ class Intake:
         self.arrivals = Arrivals(home.config.daemon.settle)
         self._lock, self._halt, self._later, self._show = lock, halt, later, show
         self._scanner = Scanner(home.inbox, home.config.daemon.settle)
-        self._arriving: set[str] = set()
-        self._lacking: set[str] = set()
+        self._arriving: dict[str, float] = {}
+        """The claimed files that wait for others, and since when."""
+        self._before = self._arriving
+        self._told: set[str] = set()
         self._unknown: dict[str, float] = {}
 
     @property
     def waiting(self) -> bool:
         """Whether a manifest in the inbox, or what one names, is still being written."""
         return bool(self._scanner.waiting or self._arriving)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there are claimed files that are no jobs yet."""
+        return not all(self._has_job(name) for name in claimed_names(self.home.claimed))
 
     def take(self) -> None:
         """One look. Each part is safe to repeat."""
@@ -55,13 +62,13 @@ class Intake:
                 with self._later.trying(file.name):
                     claim(file, self.home.claimed, self._lock.id)
         refused = []
-        self._arriving.clear()
+        self._before, self._arriving = self._arriving, {}
+        self.arrivals.begin()
         for claimed in adopt(self.home.claimed, self._lock.id, self._lock.alive, self._has_job, self.store.write):
             problems = self._accept(claimed)
             if problems:
                 refused.append((claimed, problems))
-        self.arrivals.forget()
-        self._lacking &= self._arriving
+        self._told &= self._arriving.keys()
         if refused:
             self._halt.check()  # where nothing can be read, no manifest is to blame
         for claimed, problems in refused:
@@ -89,17 +96,19 @@ class Intake:
         return ()
 
     def _wait_for(self, claimed: Claimed, arriving: Arriving) -> None:
-        """Look at a file again when what it names has come, and say so once where that can't be used as it is."""
-        self._arriving.add(claimed.path.name)
-        if arriving.lacking and claimed.path.name not in self._lacking:
-            self._lacking.add(claimed.path.name)
-            self._show({"event": "waits", "file": claimed.name, "for": arriving.names})
+        """Look at a file again when what it names has come. What keeps it is said once, where that is not over soon."""
+        file, now = claimed.path.name, time.monotonic()
+        since = self._arriving[file] = self._before.get(file, now)
+        slow = now - since > self.home.config.daemon.settle * EMPTY_PATIENCE
+        if arriving.names and (slow or arriving.lacking) and file not in self._told:
+            self._told.add(file)
+            self._show({"event": "waits", "file": claimed.name, "for": arriving.names, "lacking": arriving.lacking})
 
     def _more_to_come(self, claimed: Claimed) -> bool:
         """Whether the video that a manifest goes on from may be asked for by one that was dropped with it: one that is
         still settling, or one that was taken and is not accepted yet. Not for ever: that one may wait for ours."""
         now = time.monotonic()
-        if self._arriving - {claimed.path.name}:  # for as long as that takes
+        if ({*self._arriving, *self._before}) - {claimed.path.name}:  # for as long as that takes
             self._unknown.pop(claimed.path.name, None)
         if now - self._unknown.setdefault(claimed.path.name, now) > PATIENCE:
             return False

@@ -173,7 +173,7 @@ class Daemon:
         for job in self.orders.cancelled():
             if self.child is not None and self.child.job == job:
                 self.child.stop(now=True)
-            elif queue.cancel(self.store, job) or not queue.is_running(self.store, job):
+            elif queue.cancel(self.store, job) or self._is_over(job):
                 self.orders.obeyed("cancel", job)
         if self.orders.paused != self.paused:
             self.paused = not self.paused
@@ -181,6 +181,12 @@ class Daemon:
         if not self.draining and self.orders.draining(self.lock.id):
             self.draining = True
             self.screen.show({"event": "draining"})
+
+    def _is_over(self, job: str) -> bool:
+        """Whether nobody will work on a job any more. One that the database lacks may come again: after the loss of the
+        database a claimed manifest becomes the job that it was."""
+        state = queue.state_of(self.store, job)
+        return state not in LIVE and (state is not None or not self.intake.undecided)
 
     def _answer(self) -> None:
         for job in unanswered(self.home, self.store):

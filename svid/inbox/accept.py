@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from svid.config import weights_path
 from svid.crash import crashpoint
 from svid.errors import LoraError, ManifestError, MediaError, NotFound, Problem, SvidError, UnknownVideo
 from svid.home import Home
-from svid.inbox.arrivals import Arrivals, Arriving
+from svid.inbox.arrivals import Arrivals
 from svid.inbox.claim import Claimed, read_quiet
 from svid.inbox.pictures import ASSET, PictureStore, named_pictures
 from svid.inbox.scan import LARGEST
@@ -82,6 +83,9 @@ class Desk:
         """Raises Refused or NotFound with everything that is wrong, as far as it can be told before rendering; with
         `arrivals`, Arriving where a picture or the clip is still on its way."""
         manifest = validate(parse(data, Path(name).suffix.lower(), name), name, self.options, self.known)
+        if arrivals is not None:
+            files = {written: folder / written for _, written in _named(manifest) if not written.startswith(ASSET)}
+            arrivals.check(files, self._concerned(manifest, name))
         pictures, clip, problems = self._inputs(manifest, name, folder, arrivals)
         base, plan, refusal = None, None, ManifestError
         try:
@@ -107,12 +111,8 @@ class Desk:
         """The pictures and the clip of a manifest, taken into the store, and what is wrong with them."""
         pictures, clip = dict[str, PictureRef](), None
         problems: list[Problem] = []
-        named = [*named_pictures(manifest), *([("clip", manifest.clip)] if manifest.clip else [])]
-        files = {written: folder / written for _, written in named if not written.startswith(ASSET)}
-        if arrivals and (written_to := [one for one, file in files.items() if arrivals.is_written(file)]):
-            raise Arriving(written_to, lacking=False)
-        lacking: list[str] = []
-        for place, written in named:
+        damaged = dict[str, Path]()
+        for place, written in _named(manifest):
             try:
                 if place == "clip":
                     clip = self.pictures.take_clip(written, folder, self.roots)
@@ -123,11 +123,21 @@ class Desk:
                     Problem(name, place, f"{problem.file}: {problem.message}", problem.hint)
                     for problem in error.problems
                 ]
-                if arrivals and written in files and arrivals.may_come(files[written]):
-                    lacking.append(written)
-        if lacking:
-            raise Arriving(lacking, lacking=True)
+                damaged[written] = folder / written
+        if arrivals is not None:
+            arrivals.found_damaged(damaged, self._concerned(manifest, name))
         return pictures, clip, problems
+
+    def _concerned(self, manifest: Manifest, name: str) -> set[str]:
+        """What the videos are called that a manifest has to do with."""
+        if manifest.base is None:
+            return {manifest.name or Path(name).stem}
+        written = manifest.base[1]
+        found = {written, written.rpartition("@")[0] or written, manifest.name or written}
+        with contextlib.suppress(NotFound), self.store.read() as session:
+            video = resolve(session, written, later=True).video
+            found |= {video.id, video.name}
+        return found
 
     def _base(self, manifest: Manifest, name: str) -> tuple[Reference | None, Ground | None]:
         """The video that a manifest names, and what the job stands on, unless that is for other jobs to decide."""
@@ -207,6 +217,11 @@ class Desk:
             for where, count in counts.items()
             if count
         )
+
+
+def _named(manifest: Manifest) -> list[tuple[str, str]]:
+    """The pictures and the clip that a manifest names, by their places."""
+    return [*named_pictures(manifest), *([("clip", manifest.clip)] if manifest.clip else [])]
 
 
 def _misnamed(manifest: Manifest, base: Reference | None, file: str) -> list[Problem]:

@@ -14,9 +14,8 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-from svid.inbox.still import Stillness
 
 log = logging.getLogger("svid.inbox")
 
@@ -31,13 +30,23 @@ TEMPORARY = (
 )
 """Names of editors, browsers, copiers and file managers for what is not there yet, or not for us."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-"""They lie beside the manifests that name them, so nothing is said of them."""
+INPUTS = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".mov", ".mkv", ".webm")
+"""Pictures and clips. They lie beside the manifests that name them, so nothing is said of them."""
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is passed over."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in TEMPORARY)
+
+
+_Turn = tuple[int, str]
+"""The time of a file and its name: the order in which files are taken."""
+
+
+@dataclass
+class _Seen:
+    signature: tuple[int, ...]
+    since: float
 
 
 class Scanner:
@@ -46,15 +55,18 @@ class Scanner:
     def __init__(self, inbox: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.inbox = inbox
         self.settle = settle
+        self.clock = clock
         self.strangers: list[str] = []
         """Files that are no manifests, by name."""
         self.waiting: list[str] = []
         """Manifests that are still being written, by name."""
-        self._still = Stillness(clock)
+        self._seen: dict[str, _Seen] = {}
 
     def look(self) -> list[Path]:
         """One look: the files that can be taken, oldest first."""
-        strangers, waiting, ready = [], [], []
+        strangers, waiting = list[str](), list[str]()
+        ready, settling = list[tuple[_Turn, Path]](), list[tuple[_Turn, Path]]()
+        present = set()
         try:
             with os.scandir(self.inbox) as entries:
                 found = list(entries)
@@ -66,36 +78,47 @@ class Scanner:
                 continue
             suffix = Path(entry.name).suffix.lower()
             if suffix not in SUFFIXES or entry.is_dir(follow_symlinks=False):
-                if suffix not in PICTURES:
+                if suffix not in INPUTS:
                     strangers.append(entry.name)
                 continue
+            present.add(entry.name)
             verdict = self._judge(entry)
             if verdict is None:
                 waiting.append(entry.name)
-            else:
-                ready.append(verdict)
-        self._still.forget()
+                continue
+            turn, settled = verdict
+            (ready if settled else settling).append((turn, Path(entry.path)))
+        self._seen = {name: seen for name, seen in self._seen.items() if name in present}
+        # What was dropped later has its turn later, also where it is JSON and needs no time to settle.
+        first = min(settling)[0] if settling else None
+        held = [file for turn, file in ready if first is not None and turn > first]
+        waiting += [file.name for file in (*held, *(file for _, file in settling))]
         self.strangers, self.waiting = sorted(strangers), sorted(waiting)
-        return [file for _, file in sorted(ready, key=lambda pair: pair[0])]
+        return [file for turn, file in sorted(ready) if first is None or turn < first]
 
-    def _judge(self, entry: os.DirEntry[str]) -> tuple[tuple[int, str], Path] | None:
+    def _judge(self, entry: os.DirEntry[str]) -> tuple[_Turn, bool] | None:
+        """When it was dropped, and whether it can be taken."""
         try:
             info = entry.stat(follow_symlinks=False)
         except OSError:
             return None  # gone, or busy on a network share: the next look decides
-        ready = ((info.st_mtime_ns, entry.name), Path(entry.path))
+        turn, path = (info.st_mtime_ns, entry.name), Path(entry.path)
         if not stat.S_ISREG(info.st_mode):
-            return ready  # a link or a device: it is answered, not followed
+            return turn, True  # a link or a device: it is answered, not followed
         if info.st_size == 0:
-            return ready if self._settled(entry.name, info, self.settle * EMPTY_PATIENCE) else None
+            return turn, self._settled(entry.name, info, self.settle * EMPTY_PATIENCE)
         # A JSON text that was cut off never parses; a TOML text that was cut off often does, so it has to settle.
-        whole = ready[1].suffix.lower() == ".json" and info.st_size <= LARGEST and _parses(ready[1])
-        return ready if whole or self._settled(entry.name, info, self.settle) else None
+        whole = path.suffix.lower() == ".json" and info.st_size <= LARGEST and _parses(path)
+        return turn, whole or self._settled(entry.name, info, self.settle)
 
     def _settled(self, name: str, info: os.stat_result, patience: float) -> bool:
         signature = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        still = self._still.seconds(name, signature)
-        return still is not None and still >= patience
+        seen = self._seen.get(name)
+        if seen is None or seen.signature != signature:
+            # Our own clock: a file's times may lie in the future, or come from another machine.
+            self._seen[name] = _Seen(signature, self.clock())
+            return patience == 0 and seen is not None
+        return self.clock() - seen.since >= patience
 
 
 def _parses(path: Path) -> bool:

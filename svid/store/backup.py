@@ -1,6 +1,6 @@
 """A copy of a home that is a home itself, with all of its database also where that is shared: the database by SQLite's
-own online copy, blobs and answers by hard links where the file system is the same, and every blob read back. A daemon
-may run meanwhile."""
+own online copy, blobs by hard links where the file system is the same, and every blob read back. Answers are copied, as
+people may change what svid has given them. A daemon may run meanwhile."""
 
 from __future__ import annotations
 
@@ -50,15 +50,14 @@ def back_up(home: Home, target: Path, open_copy: Callable[[Path], Store], *, cop
         raise HomeError(Problem(str(target), "", "lies among the blobs", "put backups elsewhere"))
     target.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime(STAMP)
-    before = [folder for folder in sorted(target.iterdir()) if (folder / "db/svid.db").is_file()]
+    before = [folder for folder in sorted(target.iterdir()) if _is_backup(folder)]
     part, whole = target / f"{stamp}.part", target / stamp
     if whole.exists():
         raise HomeError(Problem(str(whole), "", "is there already", "one backup a second is enough"))
     made = Made(whole)
     part.mkdir()
     try:
-        earlier = [Blobs(folder / "db/blobs", folder / "db/tmp") for folder in before[-1:]]
-        _fill(home, Home(part), made, earlier, open_copy, copy=copy)
+        _fill(home, Home(part), made, before[-1] if before else None, open_copy, copy=copy)
         os.sync()  # the files of a backup are many; one flush of everything is faster than one of each
         part.rename(whole)
     except BaseException:
@@ -69,7 +68,7 @@ def back_up(home: Home, target: Path, open_copy: Callable[[Path], Store], *, cop
 
 
 def _fill(
-    home: Home, into: Home, made: Made, before: list[Blobs], open_copy: Callable[[Path], Store], *, copy: bool
+    home: Home, into: Home, made: Made, before: Path | None, open_copy: Callable[[Path], Store], *, copy: bool
 ) -> None:
     # It has a database of its own, so its svid.toml must not lead to one that is shared.
     (into.root / "svid.toml").write_text(_unshared((home.root / "svid.toml").read_text("utf-8")), encoding="utf-8")
@@ -83,17 +82,38 @@ def _fill(
         _copy_plain(home.db / name, into.db / name)
     for answers in (home.done, home.failed):
         for file in _files_in(answers):
-            _take(file, into.root / file.relative_to(home.root), None, copy=copy)
+            at = file.relative_to(home.root)
+            old = before / at if before is not None and _is_same(before / at, file) else None
+            _take(file, into.root / at, old, copy=True)
     store = open_copy(into.database)
     try:
         with store.read() as session:
             for sha256 in session.scalars(select(Blob.sha256).order_by(Blob.sha256).execution_options(yield_per=500)):
-                earlier = next((at for old in before if (at := old.path(sha256)).is_file()), None)
+                old = Blobs(before / "db/blobs", before / "db/tmp").path(sha256) if before is not None else None
+                earlier = old if old is not None and old.is_file() else None
                 made.bytes += _take_blob(home, into, sha256, earlier, made, copy=copy)
     finally:
         store.close()
     for leftover in ("svid.db-wal", "svid.db-shm"):
         into.database.with_name(leftover).unlink(missing_ok=True)
+
+
+def _is_backup(folder: Path) -> bool:
+    """Whether a folder was made by `back_up`, and is not some home: its files may change."""
+    try:
+        datetime.strptime(folder.name, STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return (folder / "db/svid.db").is_file()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether a file is the copy of another that an earlier backup made, which keeps its time."""
+    try:
+        was, now = one.stat(), other.stat()
+    except FileNotFoundError:
+        return False
+    return (was.st_size, was.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
 
 
 def _unshared(text: str) -> str:

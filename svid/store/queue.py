@@ -106,8 +106,8 @@ def cancel(store: Store, job: str, *, attempt: int | None = None) -> bool:
     """End a job that nobody wants any more: one that waits, or, with its `attempt`, the one that runs. False where it
     is in another state by now. What it has rendered stays."""
     with store.write() as session:
-        row = session.scalars(select(Job).where(Job.id == job)).one()
-        if attempt is None and row.state != "queued":
+        row = session.scalars(select(Job).where(Job.id == job)).one_or_none()
+        if row is None or (attempt is None and row.state != "queued"):
             return False
         problem = Problem(row.file, "", "was cancelled", f"svid retry {job} asks for it again").as_dict()
         if attempt is None:
@@ -118,10 +118,10 @@ def cancel(store: Store, job: str, *, attempt: int | None = None) -> bool:
         return True
 
 
-def is_running(store: Store, job: str) -> bool:
-    """Whether somebody works on a job."""
+def state_of(store: Store, job: str) -> str | None:
+    """The state of a job; None where the database has none of this id."""
     with store.read() as session:
-        return session.scalar(select(Job.state).where(Job.id == job)) == "running"
+        return session.scalar(select(Job.state).where(Job.id == job))
 
 
 def prioritize(store: Store, job: str, priority: int) -> bool:

@@ -14,7 +14,7 @@ from svid.errors import NotFound
 from svid.home import Home
 from svid.store.files import sheet_beside
 from svid.store.homes import roots
-from svid.store.lineage import chain, resolve
+from svid.store.lineage import ancestor, chain, resolve
 from svid.store.models import Artifact, Attempt, Job, JobSegment, Segment, Video
 
 
@@ -97,9 +97,15 @@ def job_as_dict(job: Job) -> dict[str, Any]:
 
 
 def find_anything(session: Session, home: Home, written: str) -> dict[str, Any]:
-    """What `svid show` shows for a video, a job or a segment, by id, name or unique prefix. Raises NotFound."""
+    """What `svid show` shows for a video, a job or a segment, by id, name or unique prefix, or for segment k of a video
+    by `ID@k`. Raises NotFound."""
     try:
-        return {"kind": "video", **video_as_dict(session, home, resolve(session, written).video)}
+        meant = resolve(session, written)
+        if meant.length is not None and meant.video.tip_id is not None:
+            row = ancestor(session, meant.video.tip_id, meant.length - 1)
+            if row is not None:
+                return {"kind": "segment", **_segment(session, row)}
+        return {"kind": "video", **video_as_dict(session, home, meant.video)}
     except NotFound as error:
         for kind, finder in (("job", _find_job), ("segment", _find_segment)):
             found = finder(session, written)
@@ -123,9 +129,10 @@ def _find_job(session: Session, written: str) -> dict[str, Any] | None:
 
 def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
     rows = list(session.scalars(select(Segment).where(Segment.id.startswith(written, autoescape=True)).limit(2)))
-    if len(written) < 4 or len(rows) != 1:
-        return None
-    segment = rows[0]
+    return _segment(session, rows[0]) if len(written) >= 4 and len(rows) == 1 else None
+
+
+def _segment(session: Session, segment: Segment) -> dict[str, Any]:
     placed = (
         select(Job.video_id).join(JobSegment, JobSegment.job_id == Job.id).where(JobSegment.segment_id == segment.id)
     )

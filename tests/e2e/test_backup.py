@@ -106,3 +106,22 @@ def test_a_blob_that_has_rotted_in_the_last_backup_is_taken_from_the_home(bench:
     second = backed_up(bench.home, tmp_path / "backups", "--copy")
     assert (second["copied"], moved.is_dir()) == (1, True)
     assert run(Home(Path(second["folder"])), "verify").stdout.endswith(" 0 wrong\n")
+
+
+def test_what_people_do_to_their_videos_does_not_reach_the_backup(bench: Workbench, tmp_path: Path) -> None:
+    made = backed_up(bench.home, tmp_path / "backups")
+    (artifact,) = bench.show("a")["artifacts"]
+    with Path(artifact["path"]).open("ab") as video:
+        video.write(b"edited")
+    assert run(Home(Path(made["folder"])), "verify").stdout.endswith(" 0 wrong\n")
+    moved = Path(made["folder"]).rename(tmp_path / "backups" / "19990101T000000Z")
+    again = Path(backed_up(bench.home, tmp_path / "backups")["folder"])
+    at = Path(artifact["path"]).relative_to(bench.home.root)
+    sheet = at.with_name(next((again / at.parent).glob("*.png")).name)
+    assert (again / sheet).samefile(moved / sheet), "what has not changed takes no space"
+    assert not (again / at).samefile(moved / at)
+
+
+def test_a_home_is_not_taken_for_an_earlier_backup(bench: Workbench) -> None:
+    made = backed_up(bench.home, bench.home.root.parent, "--copy")
+    assert (made["linked"], made["copied"]) == (0, len(rows(bench.home, "SELECT * FROM blob")))

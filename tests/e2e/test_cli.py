@@ -40,6 +40,15 @@ def test_init_makes_a_home_once(tmp_path: Path) -> None:
     assert (folder / "svid.toml").read_text() == "[daemon]\npoll = 9\n"
 
 
+def test_init_keeps_what_is_there(tmp_path: Path) -> None:
+    mine = tmp_path / "watch/examples/new.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    run(None, "init", str(tmp_path))
+    assert mine.read_text() == "mine"
+    assert (mine.parent / "star.toml").exists()
+
+
 def test_the_home_is_named_or_found_upwards(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no svid.toml here or in a folder above" in run(None, "status", code=2).stderr
     assert "is not a svid home" in run(Home(tmp_path), "status", code=2).stderr

@@ -70,6 +70,8 @@ def test_show_finds_by_any_unique_name(home: Home) -> None:
     segment = data(home, "show", video["tip"][:16])
     assert (segment["kind"], segment["id"], segment["index"]) == ("segment", video["tip"], 2)
     assert segment["ask"]["parent"] == video["segments"][1]["id"]
+    assert [data(home, "show", f"harbour at dawn@{k}") for k in ("3", "-1")] == [segment] * 2
+    assert "there is no segment 4" in run(home, "show", "harbour at dawn@4", code=4).stderr
     (key,) = rows(home, "SELECT ask_key FROM segment WHERE id = ?", video["tip"])[0]
     assert digest(segment["ask"]) == key, "what is shown is what the id stands on"
     assert {"svid", "libraries", "device", "stages", "loras", "plugins"} <= segment["env"].keys()
@@ -92,6 +94,7 @@ def test_status_says_what_waits_and_what_has_ended(home: Home, cli_bench: Workbe
         left.unlink()
     drop(home, "waits.json", new("waits", "x"))
     (home.inbox / "notes.txt").write_text("x")
+    (home.inbox / "clip.mp4").write_text("lies beside a manifest")
     status = data(home, "status")
     assert status["daemons"] == []
     assert status["inbox"] == {"manifests": ["waits.json"], "not_manifests": ["notes.txt"]}

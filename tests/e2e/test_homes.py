@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from svid.daemon.lock import DaemonLock
 from svid.home import Home, bundled_dir
 from svid.store import queue
 from svid.store.files import sha256_of
@@ -70,6 +71,14 @@ def test_a_home_is_paused_for_itself_and_a_job_cancelled_from_anywhere(day: Work
     assert rows(day.home, "SELECT state, priority FROM job WHERE id = ?", job) == [("failed", 3)]
     assert not (night.home.failed / job).exists(), "its own home answers"
     assert run(night.home, "status").exit_code == 0
+
+
+def test_a_proof_does_not_wait_for_the_daemon_of_another_home(day: Workbench, night: Workbench) -> None:
+    lock = DaemonLock(day.home.daemons, day.home.id)
+    try:
+        assert run(night.home, "reproduce", "harbour").exit_code == 5
+    finally:
+        lock.release()
 
 
 def test_jobs_of_one_video_keep_their_order_across_homes(day: Workbench, night: Workbench) -> None:

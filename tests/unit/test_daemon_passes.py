@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -182,3 +183,13 @@ def test_a_log_that_takes_no_more_costs_no_work(as_json: bool) -> None:
     with screen_for(Console(file=full), as_json=as_json) as screen:
         screen.show({"event": "up", "home": "h", "once": True})
     assert full.tries
+
+
+def test_an_order_to_cancel_a_job_that_is_not_there_is_kept_for_what_may_become_it(daemon: Daemon) -> None:
+    daemon.orders.cancel("j000000000000")
+    (daemon.home.claimed / f"{daemon.lock.id}.1.a.json").write_text(json.dumps(new("a", "one")))
+    daemon._obey()
+    assert daemon.orders.cancelled() == ["j000000000000"]
+    daemon.intake.take()
+    daemon._obey()
+    assert daemon.orders.cancelled() == []

@@ -70,6 +70,29 @@ def test_json_is_taken_as_soon_as_it_parses(scanner: Scanner, tmp_path: Path) ->
     assert names(scanner.look()) == ["a.json"]
 
 
+def test_json_does_not_overtake_what_was_dropped_before_it(scanner: Scanner, clock: Clock, tmp_path: Path) -> None:
+    for name, at in (("first.json", 1), ("toml.toml", 2), ("later.json", 3), ("last.toml", 4)):
+        (tmp_path / name).write_text("{}" if name.endswith("json") else "x = 1")
+        os.utime(tmp_path / name, (at, at))
+    assert names(scanner.look()) == ["first.json"]
+    assert scanner.waiting == ["last.toml", "later.json", "toml.toml"]
+    clock.now = 1.0
+    assert names(scanner.look()) == ["first.json", "toml.toml", "later.json", "last.toml"]
+    assert scanner.waiting == []
+
+
+def test_a_file_that_is_always_written_to_holds_nobody_back(scanner: Scanner, clock: Clock, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    os.utime(tmp_path / "a.json", (100, 100))
+    found = []
+    for number in range(98, 103):
+        clock.now += 0.5
+        (tmp_path / "log.toml").write_text("x" * number)
+        os.utime(tmp_path / "log.toml", (number, number))
+        found.append(names(scanner.look()))
+    assert found == [[], [], ["a.json"], ["a.json"], ["a.json"]]
+
+
 @pytest.mark.parametrize(
     "name", [".a.toml", "a.toml~", "a.toml.part", "a.toml.tmp", "a.toml.crdownload", "~$a.toml", "#a.toml#", ".#a.toml"]
 )
