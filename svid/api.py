@@ -255,7 +255,7 @@ class Carry:
     state: State
     tail: torch.Tensor
     overlap: int = 0
-    """Frames at its head that repeat the segment before it."""
+    """Frames at its head that repeat the segment before it, wherever they are shown."""
     before: Callable[[], Carry | None] = lambda: None
     """What the segment before that one left, read when it is asked for."""
 

@@ -104,6 +104,8 @@ def _sample(data: Mapping[str, Any]) -> Iterator[Fault]:
     sample = data.get("sample")
     if not isinstance(sample, Mapping) or "sigmas" not in sample:
         return
+    if "shift" in sample:
+        yield Fault("sample.shift", "expected either shift or sigmas, found both", "sigmas are shifted already")
     if "steps" in sample:
         yield Fault("sample.steps", "expected either steps or sigmas, found both", "sigmas are one step each")
     sigmas = _list(sample, "sigmas")

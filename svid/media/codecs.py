@@ -100,6 +100,7 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
                 "crf",
                 (1, 63),
                 whole_quality=True,
+                smallest=32,  # at 16, SVT-AV1 waits for ever where the other side is 112 or more
                 environment=_options(SVT_LOG="1"),  # errors only, instead of twenty lines per clip
             ),
             Codec(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from svid.errors import MediaError, Problem
 
@@ -21,6 +21,18 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_SCANS = 500
 """Of a progressive JPEG. Encoders write about ten; each takes a pass over the whole picture, and an empty one ten
 bytes, so that half a megabyte could keep a daemon busy for hours."""
+
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF."""
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow's readers raise on bytes that are not what they claim to be."""
@@ -63,13 +75,24 @@ def open_picture(path: Path, max_pixels: int = 178_000_000, shown: str | None = 
         if picture.width * picture.height > max_pixels:
             found = f"{picture.width}x{picture.height}"
             raise MediaError(_too_large(file, max_pixels, found))
-        if picture.format == "JPEG" and _scans(path) > MAX_SCANS:
+        if picture.format in ("JPEG", "MPO") and _scans(path) > MAX_SCANS:
             message = f"expected at most {MAX_SCANS} scans of a progressive JPEG, found more"
             raise MediaError(Problem(file, "", message, "save it again"))
         try:
-            return _rgb(ImageOps.exif_transpose(picture))
+            return _rgb(upright(picture))
         except BROKEN as error:
             raise MediaError(_damaged(file, error)) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """`picture` turned as its EXIF orientation says, and as it is where that can't be read. Not by Pillow's own
+    `exif_transpose`, which also writes the metadata anew and fails on any tag that is not as it should be."""
+    try:
+        way = picture.getexif().get(ORIENTATION)
+    except Exception:  # metadata are of no account, whatever is wrong with them
+        return picture
+    turn = TURNS.get(way) if isinstance(way, int) else None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -7,9 +7,9 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageStat
 
-from svid.media.images import BROKEN, FORMATS
+from svid.media.images import BROKEN, FORMATS, upright
 
 SAME = 2
 """Levels of 255 by which two sRGB profiles of different makers may differ. Such a picture keeps its very pixels."""
@@ -26,7 +26,7 @@ def in_srgb(path: Path, picture: Image.Image) -> Image.Image | None:
         if not profile:
             return None
         try:
-            turned = ImageOps.exif_transpose(opened)
+            turned = upright(opened)
             converted = ImageCms.profileToProfile(
                 turned.convert(_MODES.get(turned.mode, turned.mode)),
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),

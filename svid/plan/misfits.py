@@ -34,12 +34,16 @@ def misfits(
         *_recipe(manifest, settings, recipe, file, wanted),
         *_anchors(manifest, settings, recipe, pictures, file),
         *_codec(settings, file),
-        *_sigmas(settings, file),
+        *_sampling(manifest, settings, parent, recipe, file),
         *_loras(manifest, settings, config, recipe, file),
-        *_cuts(manifest, settings, config, file),
+        *_cuts(manifest, settings, config, recipe, file),
         *_beyond(manifest, file, wanted),
         *_dropped(manifest, parent, file),
     ]
+    repeat = manifest.conditioning.repeat_first
+    if parent is not None and manifest.redo is None and repeat not in (None, parent.settings.layout.repeat_first):
+        message = "would change nothing: what is gone on with has its first segment"
+        problems.append(Problem(file, "conditioning.repeat_first", message, "leave it out"))
     if parent is None and manifest.image is None and manifest.clip is None:
         problems.append(Problem(file, "image", "a new video needs a start image or a clip"))
     return problems
@@ -58,14 +62,24 @@ def _codec(settings: Settings, file: str) -> Iterator[Problem]:
         yield Problem(file, "encode.codec", message, f"{chosen.name} takes {chosen.smallest} and more on each side")
 
 
-def _sigmas(settings: Settings, file: str) -> Iterator[Problem]:
-    """Against the sampler: sigmas where it makes its own. Either may be from the video that is extended."""
+def _sampling(
+    manifest: Manifest, settings: Settings, parent: Parent | None, recipe: Recipe, file: str
+) -> Iterator[Problem]:
+    """Against the sampler: sigmas where it makes its own. Either may be from the video that is extended. A shift and a
+    negative prompt that nothing is made of."""
     sampling = settings.sampling
     try:
         if sampling.sigmas is not None and sampling.sampler in SAMPLERS:  # a plugin may sample with another
             final_sigmas(sampling.sampler, sampling.sigmas)
     except Refused as error:
         yield from [Problem(file, one.where, one.message, one.hint) for one in error.problems]
+    if manifest.sample.shift is not None and sampling.sigmas is not None:
+        message = "would change nothing: the video has sigmas of its own, which are shifted already"
+        yield Problem(file, "sample.shift", message, "say steps as well, or sigmas")
+    before = parent.settings.negative if parent else recipe.negative
+    if manifest.negative not in (None, before) and sampling.guidance_high == sampling.guidance_low == 1:
+        message = "would change nothing: with a guidance scale of 1 only the prompt is looked at"
+        yield Problem(file, "negative", message, "leave it out, or say a guidance")
 
 
 def _loras(manifest: Manifest, settings: Settings, config: Config, recipe: Recipe, file: str) -> Iterator[Problem]:
@@ -159,9 +173,13 @@ def _dropped(manifest: Manifest, parent: Parent | None, file: str) -> Iterator[P
             yield Problem(file, f"drop_options[{place}]", message, near(plugin, has))
 
 
-def _cuts(manifest: Manifest, settings: Settings, config: Config, file: str) -> Iterator[Problem]:
-    """Prompts without the words that their LoRA was trained on."""
+def _cuts(manifest: Manifest, settings: Settings, config: Config, recipe: Recipe, file: str) -> Iterator[Problem]:
+    """Prompts without the words that their LoRA was trained on, and cuts at whose noise levels no step is."""
     for place, cut in enumerate(manifest.cuts):
+        use = LoraStrength(name=cut.lora, high=cut.strength, low=0.0)
+        if "high" in recipe.experts and not can_act(use, ["high"], settings.sampling):
+            message = "would change nothing: the high-noise expert, on which a hard cut is made, has no step"
+            yield Problem(file, f"cuts[{place}]", message, "svid check says which steps are whose")
         yield from without_trigger(config, settings.model, cut.lora, cut.prompt, file, f"cuts[{place}].prompt")
 
 

@@ -41,7 +41,9 @@ def read_carry(studio: Studio, row: models.Segment) -> Carry:
         parent = parent_of(studio, row)
         return read_carry(studio, parent) if parent is not None else None
 
-    return Carry(row.id, studio.blobs.get_tensors(row.latents), tail, row.overlap, before)
+    # A segment whose own head is shown has the frames that it repeats left out, or mixed, at the end of the one before.
+    repeats = row.overlap or row.parent_trim
+    return Carry(row.id, studio.blobs.get_tensors(row.latents), tail, repeats, before)
 
 
 def parent_of(studio: Studio, row: models.Segment) -> models.Segment | None:

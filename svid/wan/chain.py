@@ -21,9 +21,10 @@ def decode_continued(
     `latents` [1, 16, T, h, w] are the segment's, normalized, of which those for its first `overlap` frames repeat the
     segment before and are left out. Goes on from the decoder as the segment before left it; where that was another
     process, the decoder first sees the latents of the chain that it still remembers (some 40 of them), whose frames are
-    thrown away. So memory and time don't grow with the chain. A first segment is a clip.
+    thrown away. So memory and time don't grow with the chain. A first segment is a clip, and so is one that does not
+    repeat whole latents of the one before it: what was before that is not remembered.
 
-    Raises Refused where a segment of the chain does not repeat whole latents of the one before.
+    Raises Refused where that is so of the segment itself.
     """
     stream = FrameStream(model.vae) if carry is None else _stream_after(model, carry)
     yield from stream.decode(latents if carry is None else _new(latents, overlap))
@@ -48,8 +49,9 @@ def _remembered(carry: Carry, before: Carry | None, reach: int) -> list[torch.Te
     parts: list[torch.Tensor] = []
     while True:
         latents = carry.state["latents"]
-        parts.insert(0, latents if before is None else _new(latents, carry.overlap))
-        if before is None or sum(part.shape[2] for part in parts) >= reach:
+        begins = before is None or carry.overlap % 4 != 1
+        parts.insert(0, latents if begins else _new(latents, carry.overlap))
+        if before is None or begins or sum(part.shape[2] for part in parts) >= reach:
             return parts
         carry, before = before, before.before()
 

@@ -105,6 +105,36 @@ def test_an_option_that_would_change_nothing_is_refused(
     assert [(problem.where, message in problem.message) for problem in caught.value.problems] == [(where, True)]
 
 
+HARD = {"segment": 1, "prompt": "the camera makes a hard cut, to a close up of a star"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"negative": "blurred", "sample": {"guidance": {"high": 1, "low": 1}}}, "negative"),
+        ({"cuts": [HARD], "sample": {"sigmas": [0.8, 0.5]}}, "cuts[0]"),
+        ({"sample": {"sigmas": [1.0, 0.5], "shift": 8}}, "sample.shift"),
+    ],
+)
+def test_what_no_step_would_look_at_is_refused(bench: Workbench, asked: dict[str, Any], where: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        bench.accept(new("no", "one", **asked))
+    assert [problem.where for problem in caught.value.problems] == [where]
+
+
+def test_what_the_rest_of_a_video_would_not_look_at_is_refused(bench: Workbench) -> None:
+    asked = {"sample": {"sigmas": [1.0, 0.5]}, "recipe": "svi-2.0-wan22", "conditioning": {"motion_frames": 3}}
+    video = shown(bench, new("fixed", "one", **asked))
+    for more, where in (
+        ({"sample": {"shift": 8}}, "sample.shift"),
+        ({"conditioning": {"repeat_first": True}}, "conditioning.repeat_first"),
+    ):
+        with pytest.raises(ManifestError) as caught:
+            bench.accept({"extend": video["id"], "prompts": ["two"], **more})
+        assert [problem.where for problem in caught.value.problems] == [where]
+    shown(bench, {"extend": video["id"], "prompts": ["two"], "sample": {"shift": 8, "steps": 2}})
+
+
 def test_an_anchor_per_segment(bench: Workbench) -> None:
     video = shown(bench, new("shots", "one", segments=3, anchors=["harbour.png", "gull.png"]))
     first, second, third = (ask["anchor"] for ask in asks(bench, video))
@@ -353,9 +383,29 @@ def test_what_a_decoder_forgot_has_no_part_in_its_frames() -> None:
 def test_a_chain_that_is_not_handed_on_as_latents_can_not_be_a_stream(bench: Workbench) -> None:
     with pytest.raises(ManifestError, match=r"decode\.stream: expected a recipe that hands over latents"):
         bench.accept(new("no", "one", recipe="svi-2.0-wan22", decode={"stream": True}))
-    video = shown(bench, new("frames", "one", "two", recipe="svi-2.0-wan22-fast", fps=16.0))
-    more = {"extend": video["id"], "recipe": "svi-2.0-pro", "decode": {"stream": True}, "fps": 16.0, **SMALL}
-    with pytest.raises(
-        Refused, match=r"decode\.stream: expected segments that leave out 4m \+ 1 frames at their heads"
-    ):
-        bench.run(more)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"conditioning": {"seam": "blend"}, "frames": 13},
+        {"conditioning": {"seam": "tail"}},
+        {"recipe": "svi-2.0-wan22", "conditioning": {"motion_frames": 3}},
+    ],
+)
+def test_a_stream_goes_on_with_a_chain_that_was_no_stream(tmp_path: Any, before: dict[str, Any]) -> None:
+    """What is decoded is what one decode of the latents would give from where they repeat whole latents."""
+    bench = bench_in(tmp_path / "home")
+    begun = shown(bench, new("begun", "one", "two", **{**LOSSLESS, **before}))
+    seen = picture(begun)
+    on = {"recipe": "svi-2.0-pro", "frames": 9, "conditioning": {"seam": "head"}, "decode": {"stream": True}}
+    if "recipe" in before:
+        del on["conditioning"]
+    longer = shown(bench, {"extend": begun["id"], "prompts": ["three"], **on})
+    assert asks(bench, longer)[2]["stream"]
+    assert torch.equal(picture(longer)[: len(seen)], seen)
+    first, second, third = (latents_of(bench, longer, number) for number in (1, 2, 3))
+    chain = [second] if "recipe" in before else [first, second[:, :, 2:]]
+    z = torch.cat([*chain, third[:, :, 2:]], dim=2)
+    vae = AutoencoderKLWan.from_pretrained(EMBEDDED / "wan22-mini" / "vae", torch_dtype=torch.float32).eval()
+    assert torch.equal(picture(longer)[len(seen) :], torch.cat(list(decode_frames(vae, z)))[-4:])

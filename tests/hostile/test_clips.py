@@ -214,19 +214,25 @@ def test_memory_is_flat_over_a_long_clip(tmp_path: Path) -> None:
     assert most - before < 25, "250 frames are 55 MiB"
 
 
-def _jpeg(scans: int) -> Callable[[Path], None]:
+def _jpeg(scans: int, kind: str = "JPEG") -> Callable[[Path], None]:
     def write(path: Path) -> None:
         from PIL import Image
 
-        Image.new("RGB", (64, 64)).save(path, "JPEG", progressive=True)
+        picture = Image.new("RGB", (64, 64))
+        more = {"save_all": True, "append_images": [picture.copy()]} if kind == "MPO" else {}
+        picture.save(path, kind, progressive=True, **more)
         data = path.read_bytes()
-        start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+        end = data.index(b"\xff\xd9")
+        start = data.rindex(b"\xff\xda", 0, end)
         path.write_bytes(data[:start] + data[start:end] * scans + data[end:])
 
     return write
 
 
-def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path: Path) -> None:
-    _jpeg(20_000)(tmp_path / "a.jpg")
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path: Path, kind: str) -> None:
+    _jpeg(1, kind)(tmp_path / "few.jpg")
+    assert open_picture(tmp_path / "few.jpg").size == (64, 64)
+    _jpeg(20_000, kind)(tmp_path / "a.jpg")
     with pytest.raises(MediaError, match="at most 500 scans"):
         open_picture(tmp_path / "a.jpg")

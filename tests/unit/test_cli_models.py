@@ -162,6 +162,20 @@ def test_what_a_lora_has_beside_pairs(tmp_path):
     assert "unknown keys: 1, for which svid refuses the file\n    dwpose_embedding.0.weight\n" in lines
 
 
+def test_whole_alphas_and_tensors_that_would_be_refused(tmp_path):
+    key = "lora_unet_blocks_0_ffn_0."
+    tensors = {
+        f"{key}lora_down.weight": np.ones((2, 24), np.float32),
+        f"{key}lora_up.weight": np.ones((32, 2), np.float32),
+    }
+    save_file(tensors | {f"{key}alpha": np.array(2)}, tmp_path / "a.safetensors")
+    found = describe(tmp_path / "a.safetensors")
+    assert (found["alphas"], found["unknown_keys"]) == ([2.0], [])
+    tensors[f"{key}lora_up.weight"] = np.ones((32, 2), np.int8)
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert describe(tmp_path / "a.safetensors")["unknown_keys"] == [f"{key}lora_up.weight"]
+
+
 def test_alphas_that_are_not_tensors_or_not_readable(tmp_path):
     shapes = {"transformer.blocks.0.attn1.to_q.lora_A.weight": (2, 4)}
     metadata = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 8})}

@@ -56,6 +56,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"sample": {"sigmas": [1.5, 1]}}, "sample.sigmas[0]", "at most 1"),
     ({"sample": {"sigmas": [1, 0.5, 0.5]}}, "sample.sigmas[2]", "less than the sigma before it (0.5), found 0.5"),
     ({"sample": {"sigmas": [1, 0.5], "steps": 2}}, "sample.steps", "either steps or sigmas"),
+    ({"sample": {"sigmas": [1, 0.5], "shift": 5}}, "sample.shift", "either shift or sigmas"),
     ({"loras": [{"name": "hard-cut", "high": 11}]}, "loras[0].high", "at most 10"),
     ({"loras": [{"name": "hard-cut", "high": 0, "low": 0.0}]}, "loras[0]", "would change nothing"),
     ({"loras": [{"name": "hard-cut"}, {"name": "hard-cut"}]}, "loras[1].name", "each LoRA once"),

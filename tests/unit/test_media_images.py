@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from svid.errors import MediaError
 from svid.media.images import open_picture, pixel_digest, resized, write_png
@@ -48,6 +48,30 @@ def test_pixels_come_back_and_the_name_does_not_matter(tmp_path: Path, photo: Im
 def test_jpeg_opens(tmp_path: Path, photo: Image.Image) -> None:
     photo.save(tmp_path / "photo.jpg", quality=95)
     assert open_picture(tmp_path / "photo.jpg").size == (50, 30)
+
+
+@pytest.mark.parametrize("way", range(10))
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_every_exif_orientation_is_undone(tmp_path: Path, photo: Image.Image, way: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = way
+    photo.save(tmp_path / f"turned.{suffix}", exif=exif, lossless=True, quality=100)
+    with Image.open(tmp_path / f"turned.{suffix}") as picture:
+        expected = ImageOps.exif_transpose(picture).convert("RGB")
+    assert np.array_equal(np.asarray(open_picture(tmp_path / f"turned.{suffix}")), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [(0x011A, 2), (0x0100, 2), (0x010F, 12), (0x0213, 7), (0x9204, 10), (0x0132, 5), (0x8769, 2), (0x0112, 2)],
+)
+def test_metadata_that_are_odd_are_of_no_account(tmp_path: Path, photo: Image.Image, tag: int, kind: int) -> None:
+    data = b"-1\0\0" if kind in (2, 7) else struct.pack("<I", 8 + 2 + 2 * 12 + 4)  # here, or where it lies
+    entries = sorted({0x0112: (3, 1, struct.pack("<HH", 6, 0)), tag: (kind, 4, data)}.items())
+    block = b"".join(struct.pack("<HHI", key, form, count) + where for key, (form, count, where) in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + block + bytes(68)
+    photo.save(tmp_path / "odd.jpg", exif=exif, quality=95)
+    assert open_picture(tmp_path / "odd.jpg").size == ((50, 30) if tag == 0x0112 else (30, 50))
 
 
 def test_the_exif_orientation_is_applied(tmp_path: Path, photo: Image.Image) -> None:

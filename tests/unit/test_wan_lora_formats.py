@@ -176,3 +176,16 @@ def test_a_stack_of_all_formats_is_put_back(tmp_path):
     for name, value in model.named_parameters():
         assert value.data_ptr() == before[name][0]
         assert torch.equal(value, before[name][1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_an_alpha_may_be_a_whole_number(tmp_path, dtype):
+    whole = merged(saved(tmp_path / "a.safetensors", on_ffn(LORA | {"alpha": torch.tensor(3, dtype=dtype)})))
+    for name, value in merged(saved(tmp_path / "b.safetensors", on_ffn(LORA))).items():
+        assert torch.equal(whole[name], value), name
+
+
+def test_nothing_else_may_be_whole_numbers(tmp_path):
+    change = LORA | {"lora_up.weight": torch.ones(32, 2, dtype=torch.int32)}
+    with pytest.raises(LoraError, match=r"lora_up\.weight: expected one of F64, F32, F16, BF16, found I32"):
+        merged(saved(tmp_path / "a.safetensors", on_ffn(change)))

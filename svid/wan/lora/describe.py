@@ -11,6 +11,7 @@ from typing import Any
 from svid.errors import Problem, WeightsError
 from svid.wan.headers import TensorInfo
 from svid.wan.lora.keys import Part, Place, is_image_branch, place
+from svid.wan.lora.sort import takes
 
 SPELLINGS = (
     ("pipe.dit", "SVI 1.0 authors or DiffSynth (pipe.dit.)"),
@@ -70,7 +71,7 @@ def describe_lora(path: Path, header: Mapping[str, TensorInfo]) -> dict[str, Any
         "image_keys": len(known) - len(ours),
         "experts": ["high", "low"] if any(where.expert for where in known.values()) else [],
         "expert_hint": expert_hint(path.name),
-        "unknown_keys": [key for key in header if key not in known],
+        "unknown_keys": [key for key in header if key not in known or not takes(known[key].part, header[key].dtype)],
     }
 
 
@@ -104,7 +105,9 @@ def _alphas(path: Path, keys: Sequence[str], header: Mapping[str, TensorInfo]) -
     """The distinct values of the alphas, else the one that the metadata give. numpy has no bfloat16, hence None."""
     from safetensors import SafetensorError, safe_open
 
-    if any(header[key].count != 1 or header[key].dtype not in ("F16", "F32", "F64") for key in keys):
+    if any(
+        header[key].count != 1 or not takes("alpha", header[key].dtype) or header[key].dtype == "BF16" for key in keys
+    ):
         return None
     try:
         with safe_open(path, framework="np") as file:

@@ -17,6 +17,8 @@ FORMATS = (
 )
 TUCKER = "expected a change of a linear layer, found the core of a Tucker decomposition"
 FLOATS = ("F64", "F32", "F16", "BF16")
+INTEGERS = ("I64", "I32", "I16", "I8", "U8")
+"""Of alphas as well: trainers that make a tensor of a whole number write one."""
 
 
 def check_lora(path: Path) -> None:
@@ -39,13 +41,18 @@ def sort_keys(header: Mapping[str, TensorInfo], name: str) -> Modules:
         if where is None:
             message = TUCKER if is_tucker(key) else "expected a LoRA key, found one that no supported format has"
             problems.append(Problem(name, key, message, FORMATS))
-        elif info.dtype not in FLOATS:
+        elif not takes(where.part, info.dtype):
             problems.append(Problem(name, key, f"expected one of {', '.join(FLOATS)}, found {info.dtype}"))
         else:
             problems += _enter(modules[where.expert, where.module], where, key, name)
     if problems:
         raise LoraError(problems)
     return modules
+
+
+def takes(part: Part, dtype: str) -> bool:
+    """Whether a tensor of this part of a LoRA may have this dtype."""
+    return dtype in FLOATS or (part == "alpha" and dtype in INTEGERS)
 
 
 def _enter(parts: Parts, where: Place, key: str, name: str) -> list[Problem]:
