@@ -76,7 +76,7 @@ def test_a_home_is_paused_for_itself_and_a_job_cancelled_from_anywhere(day: Work
 def test_a_proof_does_not_wait_for_the_daemon_of_another_home(day: Workbench, night: Workbench) -> None:
     lock = DaemonLock(day.home.daemons, day.home.id)
     try:
-        run(night.home, "reproduce", "harbour", code=5)
+        assert "no daemon runs" in run(night.home, "reproduce", "harbour", code=5).stderr
     finally:
         lock.release()
 

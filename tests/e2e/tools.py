@@ -119,3 +119,27 @@ def killed_at_last(*processes: subprocess.Popen[str]) -> Iterator[tuple[subproce
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
+
+def shown(bench: Workbench, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A video as a manifest has it rendered, nothing of it taken from before."""
+    return bench.run({**manifest, "reuse": False})
+
+
+def picture(video: dict[str, Any]) -> torch.Tensor:
+    """The frames of a video's newest file."""
+    return frames_of(video["artifacts"][-1]["path"])
+
+
+def latents_of(bench: Workbench, video: dict[str, Any], number: int) -> torch.Tensor:
+    """The latents of a segment, counted from 1."""
+    return bench.studio.blobs.get_tensors(video["segments"][number - 1]["latents"])["latents"]
+
+
+def asks(bench: Workbench, video: dict[str, Any]) -> list[dict[str, Any]]:
+    """What every segment of a video was asked for with."""
+    return [bench.show(segment["id"])["ask"] for segment in video["segments"]]
+
+
+LOSSLESS = {"encode": {"codec": "ffv1"}}
+BY_CLIP: dict[str, Any] = {"decode": {"stream": False}}
