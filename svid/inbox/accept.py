@@ -124,7 +124,7 @@ class Desk:
                     for problem in error.problems
                 ]
                 damaged[written] = folder / written
-        if arrivals is not None:
+        if arrivals is not None and damaged:
             arrivals.found_damaged(damaged, self._concerned(manifest, name))
         return pictures, clip, problems
 

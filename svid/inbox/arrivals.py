@@ -72,8 +72,7 @@ class Arrivals:
         """Say of `files` that they can't be used as they are. Raises Arriving where that may change."""
         for path in files.values():
             self._look(path, self._clock()).damaged = True
-        if files:
-            self.check(files, videos)
+        self.check(files, videos)
 
     def _is_written(self, file: _File, now: float) -> bool:
         """Whether somebody seems to write to a file: it has changed since the last look, or it is younger than `settle`

@@ -152,9 +152,13 @@ def _take_blob(home: Home, into: Home, sha256: str, earlier: Path | None, made: 
 
 
 def _take(source: Path, target: Path, earlier: Path | None, *, copy: bool) -> bool:
-    """Have `source` at `target` too; True where that took no space."""
+    """Have `source` at `target` too; True where that took no space. With `copy` not as a link to `source`, which the
+    `earlier` backup's may be."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for link in ([] if copy else [source]) + ([earlier] if earlier else []):
+    links = [] if copy else [source]
+    if earlier is not None and not (copy and source.exists() and earlier.samefile(source)):
+        links.append(earlier)
+    for link in links:
         try:
             os.link(link, target)
         except FileNotFoundError:

@@ -122,6 +122,18 @@ def test_what_people_do_to_their_videos_does_not_reach_the_backup(bench: Workben
     assert not (again / at).samefile(moved / at)
 
 
+def test_a_copy_is_no_link_to_the_home_by_way_of_an_earlier_backup(bench: Workbench, tmp_path: Path) -> None:
+    first = Path(backed_up(bench.home, tmp_path / "backups")["folder"])
+    (artifact,) = bench.show("a")["artifacts"]
+    at = Path(artifact["path"]).relative_to(bench.home.root)
+    (first / at).unlink()
+    (first / at).hardlink_to(artifact["path"])  # as backups were made once
+    first.rename(tmp_path / "backups" / "19990101T000000Z")
+    made = backed_up(bench.home, tmp_path / "backups", "--copy")
+    assert made["linked"] == 0
+    assert not (Path(made["folder"]) / at).samefile(artifact["path"])
+
+
 def test_a_home_is_not_taken_for_an_earlier_backup(bench: Workbench) -> None:
     made = backed_up(bench.home, bench.home.root.parent, "--copy")
     assert (made["linked"], made["copied"]) == (0, len(rows(bench.home, "SELECT * FROM blob")))
