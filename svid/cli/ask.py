@@ -13,6 +13,7 @@ import click
 
 from svid.cli import home_of
 from svid.cli.open import desk_of
+from svid.errors import NotFound, UnknownVideo
 from svid.home import Home
 from svid.inbox.accept import Desk
 from svid.inbox.drop import as_json, drop, drop_json
@@ -110,13 +111,16 @@ def branch(ctx: click.Context, /, video: str, **options: Any) -> None:
 
 def ask_for(home: Home, verb: str, video: str, options: Mapping[str, Any]) -> Path:
     """Check the manifest of a verb that stands on a video, drop it into the inbox and return where it is. Options that
-    were not given are left out."""
+    were not given are left out. Raises Refused with everything that is wrong, NotFound where the video is part of it."""
     manifest: dict[str, Any] = {verb: video}
     manifest |= {
         key: value for key, value in options.items() if value is not None and value is not False and value != ()
     }
     desk = desk_of(home)
     data = as_json(manifest)
-    desk.understand(data, f"{verb}.json", home.inbox)
+    try:
+        desk.understand(data, f"{verb}.json", home.inbox)
+    except UnknownVideo as error:  # here the video is what the command names, not what some file says
+        raise NotFound(error.problems) from None
     stem = "".join(letter if letter.isalnum() else "-" for letter in f"{verb}-{video}")[:60]
     return drop(home, stem, data, ".json")

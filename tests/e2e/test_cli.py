@@ -265,7 +265,7 @@ def test_submit_reads_standard_input(home: Home, good: Path) -> None:
 
 @pytest.mark.parametrize("number", ["²", "--1", "9" * 20, "1.5", ""])
 def test_what_is_no_number_of_a_segment_is_no_reference(home: Home, number: str) -> None:
-    assert "no video has this id or name" in run(home, "extend", f"harbour at dawn@{number}", code=3).stderr
+    assert "no video has this id or name" in run(home, "extend", f"harbour at dawn@{number}", code=4).stderr
 
 
 def test_zero_is_said_and_not_left_out(home: Home) -> None:
@@ -290,8 +290,8 @@ def test_extend_and_branch_write_manifests(home: Home) -> None:
     (file,) = manifests(home)
     assert json.loads(file.read_text()) == {"branch": "harbour at dawn@2", "name": "another", "prompts": ["fog"]}
     file.unlink()
-    assert "did you mean 'harbour at dawn'" in run(home, "extend", "harbour at down", code=3).stderr
-    assert "there is no segment 7" in run(home, "branch", "harbour at dawn@7", code=3).stderr
+    assert "did you mean 'harbour at dawn'" in run(home, "extend", "harbour at down", code=4).stderr
+    assert "there is no segment 7" in run(home, "branch", "harbour at dawn@7", code=4).stderr
     assert "VIDEO@SEGMENT" in run(home, "branch", "harbour at dawn", code=3).stderr
     assert manifests(home) == []
 
