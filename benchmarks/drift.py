@@ -1,15 +1,21 @@
-"""How much long chains drift, by recipe: `python benchmarks/drift.py MODEL_FOLDER LORA_FOLDER [--json]`.
+"""How much long chains drift, by recipe: `python benchmarks/drift.py [--json]`, of the miniature in the package.
 
 Chains of held-out prompt streams of the miniature's world, whose truth is known: what is measured is how far a chain
 goes from its first segment beyond what the world does. The figures are about the miniature, not about the 14B.
+An arm takes about ten minutes of one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "mini"))
 from chain import I2V, PRO, SVI20, Way, chain, held_out_streams
 from clips import HELD_OUT
 from measure import STREAM, Row, drift_of, measure
-from restore import Applied, Miniature, restore
+from restore import LORAS, MODEL, Applied, restore
 
 from svid.layout import Layout
 
+ABLATIONS = Path(__file__).parent / "ablations"
 FIRST_STREAM = HELD_OUT + 900_000
 
 
@@ -63,21 +70,33 @@ recycling, the third with recycling and without an anchor. `seam` and `decode` n
 every way."""
 
 
-def files_of(arm: Arm, loras: Path) -> dict[str, list[tuple[Path, float]]]:
-    """The LoRA files of an arm with their strengths."""
+def files_of(arm: Arm, folders: Sequence[Path]) -> dict[str, list[tuple[Path, float]]] | None:
+    """The LoRA files of an arm with their strengths, from the first folder that has them; None where none does."""
     if arm.lora is None:
         return {}
     strengths = {"high": arm.high, "low": arm.low}
-    return {expert: [(loras / f"{arm.lora}_{expert}.safetensors", k)] for expert, k in strengths.items()}
+    for folder in folders:
+        files = {expert: folder / f"{arm.lora}_{expert}.safetensors" for expert in strengths}
+        if all(file.exists() for file in files.values()):
+            return {expert: [(file, strengths[expert])] for expert, file in files.items()}
+    return None
 
 
-def run(mini: Miniature, arm: Arm, loras: Path, chains: int, segments: int, steps: int) -> list[Row]:
-    """The rows of one arm."""
+def run(name: str, given: argparse.Namespace) -> list[Row]:
+    """The rows of one arm, on one thread: so they are the same however many arms are measured at once."""
+    torch.set_num_threads(1)
+    mini, arm = restore(given.model), ARMS[name]
     encoder = mini.encoder
-    streams = held_out_streams(chains, segments, encoder.width / encoder.height, FIRST_STREAM)
-    with Applied(mini.experts, files_of(arm, loras)):
-        videos = chain(arm.way, mini.experts, mini.prompts, encoder, streams, steps)
+    streams = held_out_streams(given.chains, given.segments, encoder.width / encoder.height, FIRST_STREAM)
+    with Applied(mini.experts, files_of(arm, given.loras) or {}):
+        videos = chain(arm.way, mini.experts, mini.prompts, encoder, streams, given.steps)
         return measure(arm.way, streams, videos, encoder.height, encoder.width)
+
+
+def measured(given: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each arm, in their order."""
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        yield from zip(given.arms, pool.map(partial(run, given=given), given.arms), strict=True)
 
 
 def mean(values: list[float]) -> float:
@@ -100,26 +119,38 @@ def summary(table: dict[str, list[Row]]) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """The command line."""
+def arguments() -> argparse.Namespace:
+    """The command line. Ends the program where an arm is named whose LoRA is not there; those that are not named and
+    lack it are told and left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("loras", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=MODEL, help="a folder in diffusers layout")
+    parser.add_argument("loras", type=Path, nargs="*", help="folders with NAME_high.safetensors and NAME_low")
     parser.add_argument("--json", action="store_true", help="one object and nothing else")
     parser.add_argument("--segments", type=int, default=20)
     parser.add_argument("--chains", type=int, default=16)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="all whose LoRAs are there")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="arms at once, each on one core")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    mini = restore(given.model)
+    given.loras = given.loras or [LORAS, ABLATIONS]
+    missing = [name for name in given.arms or ARMS if files_of(ARMS[name], given.loras) is None]
+    if missing:
+        said = f"no LoRA for {', '.join(missing)} in {' or '.join(map(str, given.loras))}"
+        if given.arms:
+            parser.error(said)
+        print(f"left out: {said}", file=sys.stderr)
+    given.arms = [name for name in given.arms or ARMS if name not in missing]
+    return given
+
+
+def main() -> None:
+    """Measure, and print a table or one JSON object."""
+    given = arguments()
     table: dict[str, list[Row]] = {}
-    for name in given.arms:
-        if any(not path.exists() for files in files_of(ARMS[name], given.loras).values() for path, _ in files):
-            continue
-        table[name] = run(mini, ARMS[name], given.loras, given.chains, given.segments, given.steps)
-        if not given.json:
+    for name, table[name] in measured(given):
+        if given.json:
+            print(f"{name}: measured", file=sys.stderr)
+        else:
             show(name, table[name])
     if given.json:
         rows = {name: [asdict(row) for row in arm] for name, arm in table.items()}

@@ -1,8 +1,9 @@
-"""How good a miniature is: `python mini/judge.py MODEL_FOLDER [--loras FOLDER] [--sheet PNG]` prints one JSON object.
+"""How good a miniature is: `python mini/judge.py [MODEL_FOLDER [LORA_FOLDER]] [--sheet PNG]` prints one JSON
+object about that of the package, or another one.
 
 VAE: PSNR on held-out segments, of the whole frame and inside the subjects. I2V: of held-out captions over 81 frames,
 how many subjects are kept with the right colour, how many go the right way, PSNR against the truth. Hard cuts, with
-`--loras`: how many happen where the text implies, by plain I2V and in a chain of SVI 2.0 Pro, how many next segments
+LoRAs: how many happen where the text implies, by plain I2V and in a chain of SVI 2.0 Pro, how many next segments
 stay in the new shot, and how many cuts happen without the LoRA.
 """
 
@@ -17,7 +18,7 @@ from autoencoder import evaluate
 from cuts import cut_happens, hard_cuts
 from draw import draw
 from PIL import Image
-from restore import Miniature, restore
+from restore import LORAS, MODEL, Miniature, restore
 from samples import Sample, draw_sample
 from score import SCORED, held_out, render, score
 
@@ -47,15 +48,16 @@ def rendered(mini: Miniature, samples: list[Sample], steps: int, batch: int = 16
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--loras", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("loras", type=Path, nargs="?")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    mini = restore(given.model)
+    mini = restore(given.model or MODEL)
+    loras = given.loras if given.model else LORAS
     height, width = mini.encoder.height, mini.encoder.width
     found = {f"vae_{k}": v for k, v in evaluate(mini.encoder.vae, 16, 81, height, width).items()}
     samples = held_out(given.count, width / height)
@@ -63,9 +65,9 @@ def main() -> None:
     found |= score(videos, samples, height, width)
     if given.sheet is not None:
         sheet(videos[:8], samples[:8], given.sheet)
-    if given.loras is not None:
+    if loras is not None:
         cuts = [draw_sample(SCORED + 100_000 + i, width / height, "cut") for i in range(given.count)]
-        shares, shown = hard_cuts(mini, given.loras, cuts, given.steps)
+        shares, shown = hard_cuts(mini, loras, cuts, given.steps)
         found |= shares | {"cut_without": sum(map(cut_happens, rendered(mini, cuts, given.steps))) / given.count}
         if given.sheet is not None:
             for name, some in shown.items():

@@ -13,6 +13,9 @@ from lora import original, read_pairs, targets
 from prompts import Prompts
 from transformers import AutoTokenizer, UMT5EncoderModel
 
+EMBEDDED = Path(__file__).resolve().parent.parent / "svid" / "embedded"
+MODEL, LORAS = EMBEDDED / "wan22-mini", EMBEDDED / "wan22-mini-loras"
+"""What is judged unless something else is named: the miniature in the package."""
 EXPERTS = {"high": "transformer", "low": "transformer_2"}
 
 

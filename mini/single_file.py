@@ -1,4 +1,4 @@
-"""The miniature as single files under the authors' key names: `python mini/single_file.py MODEL_FOLDER TARGET_FOLDER`.
+"""The miniature as single files under the authors' key names: `python mini/single_file.py TARGET_FOLDER`.
 
 ComfyUI, WanVideoWrapper and DiffSynth read Wan as single files with the names of Wan's own code. Names come from that
 code (Wan-Video/Wan2.2 wan/modules/model.py and vae2_1.py); diffusers' converters turn them back.
@@ -6,11 +6,12 @@ code (Wan-Video/Wan2.2 wan/modules/model.py and vae2_1.py); diffusers' converter
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
 import torch
+from restore import MODEL
 from safetensors.torch import load_file, save_file
 
 EXPERT = (
@@ -98,9 +99,13 @@ def authors_keys(component: str, tensors: dict[str, torch.Tensor]) -> dict[str, 
     return {rename(key): value for key, value in tensors.items()}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write the three files."""
-    source, target = (Path(argument) for argument in arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--model", type=Path, default=MODEL, help="a folder in diffusers layout")
+    given = parser.parse_args(arguments)
+    source, target = given.model, given.target
     target.mkdir(parents=True, exist_ok=True)
     for component, name in FILES.items():
         (path,) = (source / component).glob("*.safetensors")
@@ -109,4 +114,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,23 +1,30 @@
-"""The same words mean the same: svid's measures of drift are those that the miniature is judged by."""
+"""The benchmark of drift prints what docs/mini.md says that it prints."""
 
-from __future__ import annotations
+import json
+import subprocess
+import sys
+from pathlib import Path
 
-from dataclasses import astuple
-
-import pytest
-import torch
-from measure import STATISTICS, Row, drift_of, statistics
-
-from svid.media.drift import MEASURES, Look, drift, look_of
+DRIFT = Path(__file__).parents[2] / "benchmarks" / "drift.py"
 
 
-def test_the_measures_are_the_miniatures() -> None:
-    assert MEASURES == STATISTICS
-    video = torch.rand(5, 12, 16, 3, generator=torch.Generator().manual_seed(1)).mul(255).to(torch.uint8)
-    assert astuple(look_of(video.numpy())) == pytest.approx(statistics(video / 255).tolist(), abs=1e-5)
+def drift(*arguments):
+    return subprocess.run([sys.executable, DRIFT, *arguments], capture_output=True, text=True, timeout=600, check=False)
 
 
-def test_the_one_number_is_the_miniatures() -> None:
-    change = Look(0.1, 0.2, 0.05, 0.7)
-    row = Row(2, dict(zip(MEASURES, astuple(change), strict=True)), 1.0, 0.0)
-    assert drift(change) == pytest.approx(drift_of(row))
+def test_it_prints_one_object_about_the_miniature_in_the_package():
+    done = drift("--json", "--arms", "i2v", "svi-2.0-pro", "--chains", "1", "--segments", "2", "--steps", "1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["segments"] == len(found["rows"]["i2v"]) == len(found["rows"]["svi-2.0-pro"]) == 2
+    for figure in ("drift", "seam"):
+        assert found[f"{figure}_i2v"] > 0
+        assert found[f"{figure}_svi_pro"] > 0
+    for name in ("i2v", "svi_pro"):
+        assert 0 <= found[f"kept_{name}"] <= 1
+
+
+def test_an_arm_whose_lora_is_not_there_is_refused(tmp_path):
+    done = drift(DRIFT.parents[1] / "svid/embedded/wan22-mini", tmp_path, "--arms", "i2v", "pro-short")
+    assert done.returncode == 2
+    assert f"no LoRA for pro-short in {tmp_path}" in done.stderr

@@ -1,8 +1,6 @@
 """The miniature in the package shows what its prompts say. The figures asked for are below those of docs/mini.md, which
 are of more samples: these are there to notice weights that have been broken, not to measure them."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from autoencoder import evaluate
@@ -12,16 +10,12 @@ from cuts import cut_happens, render_cuts, stays
 from detect import track
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from measure import drift_of, measure
-from restore import Applied, restore
+from restore import LORAS, MODEL, Applied, restore
 from samples import Sample, draw_sample
 from score import SCORED, held_out, render, score
 from single_file import main as write_single_files
 from world import Action, Scene, Script, Subject, timeline
 
-import svid
-
-EMBEDDED = Path(svid.__file__).parent / "embedded"
-MINI, LORAS = EMBEDDED / "wan22-mini", EMBEDDED / "wan22-mini-loras"
 STEPS = 8
 KEPT, DIRECTION, CUT, STAYS = 0.7, 0.7, 0.7, 0.7
 
@@ -29,7 +23,7 @@ KEPT, DIRECTION, CUT, STAYS = 0.7, 0.7, 0.7, 0.7
 @pytest.fixture(scope="module")
 def mini():
     torch.set_num_threads(1)
-    return restore(MINI)
+    return restore(MODEL)
 
 
 def size(folder):
@@ -37,7 +31,7 @@ def size(folder):
 
 
 def test_it_is_under_twelve_megabytes():
-    assert size(MINI) + size(LORAS) < 12_000_000
+    assert size(MODEL) + size(LORAS) < 12_000_000
 
 
 def test_its_vae_keeps_subjects(mini):
@@ -93,7 +87,7 @@ def test_svi_pro_drifts_less_than_chaining_by_the_last_frame(mini):
 
 
 def test_its_single_files_are_read_back_by_diffusers(tmp_path):
-    write_single_files([str(MINI), str(tmp_path)])
+    write_single_files([str(tmp_path)])
     parts = (
         ("wan22_mini_i2v_high_noise", WanTransformer3DModel, "transformer"),
         ("wan22_mini_i2v_low_noise", WanTransformer3DModel, "transformer_2"),
@@ -101,7 +95,7 @@ def test_its_single_files_are_read_back_by_diffusers(tmp_path):
     )
     for name, kind, part in parts:
         file = str(tmp_path / f"{name}.safetensors")
-        found = kind.from_single_file(file, config=str(MINI), subfolder=part, local_files_only=True).state_dict()
-        expected = kind.from_pretrained(MINI / part).state_dict()
+        found = kind.from_single_file(file, config=str(MODEL), subfolder=part, local_files_only=True).state_dict()
+        expected = kind.from_pretrained(MODEL / part).state_dict()
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], value) for key, value in expected.items())
