@@ -111,7 +111,7 @@ def branch(ctx: click.Context, /, video: str, **options: Any) -> None:
 
 def ask_for(home: Home, verb: str, video: str, options: Mapping[str, Any]) -> Path:
     """Check the manifest of a verb that stands on a video, drop it into the inbox and return where it is. Options that
-    were not given are left out. Raises Refused with everything that is wrong, NotFound where the video is part of it."""
+    were not given are left out. Raises Refused with all that is wrong, NotFound where the video is part of it."""
     manifest: dict[str, Any] = {verb: video}
     manifest |= {
         key: value for key, value in options.items() if value is not None and value is not False and value != ()
