@@ -57,16 +57,21 @@ def _table(loaded: Plugins, hooks: list[str]) -> Iterator[str]:
     wide = max((len(name) for name in infos), default=0)
     places = max((len(_origin(info)) for info in infos.values()), default=0)
     versions = max((len(info.version) for info in infos.values()), default=0)
+
+    def row(info: PluginInfo) -> str:
+        return f"  {info.name:{wide}}  {_origin(info):{places}}  {info.version:{versions}}  {info.digest[:12]}"
+
     for hook in hooks:
         yield hook
         answering = loaded.answering(hook)
         for name in loaded.serving(hook):
-            info = infos[name]
-            note = "" if name in answering else "  goes around"
-            columns = f"{name:{wide}}  {_origin(info):{places}}  {info.version:{versions}}  {info.digest[:12]}"
-            yield f"  {columns}{note}".rstrip()
+            yield row(infos[name]) + ("" if name in answering else "  goes around")
         if not loaded.serving(hook):
             yield "  nobody"
+    idle = [info for info in infos.values() if not info.hooks]
+    if idle:
+        yield "no hook"
+        yield from map(row, idle)
 
 
 def _origin(info: PluginInfo) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from svid.errors import Problem
 from svid.manifest.across import across
 from svid.manifest.model import Manifest
+from svid.manifest.options import build, keys_of, lost
 from svid.manifest.syntax import MAX_BYTES, parse
 from svid.manifest.tables import Conditioning, Cut, Decode, Encode, End, Guidance, LoraUse, Sample
 from svid.manifest.words import at, expected, near, place, refuse, shorten
@@ -70,7 +70,7 @@ def build_options(
 ) -> dict[str, BaseModel]:
     """The options of every plugin, by name, with defaults where a manifest says nothing. Raises ManifestError."""
     refuse(_in_options(tables, "manifest", options))
-    return {name: _build(model, tables.get(name, {})) for name, model in options.items()}
+    return {name: build(model, tables.get(name, {})) for name, model in options.items()}
 
 
 def handed_on(
@@ -81,12 +81,6 @@ def handed_on(
         for problem in _in_options({plugin: table}, shown, options):
             message = f"{problem.message}; the video that is gone on with hands it on"
             yield replace(problem, message=message, hint=f'drop_options = ["{plugin}"] leaves out what it hands on')
-
-
-def _build(model: type[BaseModel], table: Mapping[str, Any]) -> BaseModel:
-    # Through JSON, because there pydantic's strict mode means what a manifest means: a list may fill a tuple, but "1"
-    # and true are no numbers, whatever the plugin's own model would let pass.
-    return model.model_validate_json(json.dumps(table), strict=True)
 
 
 def _in_fields(
@@ -158,12 +152,14 @@ def _in_options(tables: Any, shown: str, options: Mapping[str, type[BaseModel]])
 def _in_table(
     table: Mapping[str, Any], under: tuple[str, ...], shown: str, model: type[BaseModel]
 ) -> Iterator[Problem]:
-    keys = {field.alias or name for name, field in model.model_fields.items()}
+    keys = keys_of(model)
     unknown = [key for key in table if key not in keys] if model.model_config.get("extra") != "allow" else []
     for key in unknown:
         yield Problem(shown, place((*under, key)), "unknown key", near(key, keys))
     try:
-        _build(model, {key: value for key, value in table.items() if key not in unknown})
+        built = build(model, {key: value for key, value in table.items() if key not in unknown})
+        if wrong := lost(built):
+            yield Problem(shown, place(under), f"what the plugin {under[-1]} makes of it can't be kept: {wrong}")
     except ValidationError as error:
         yield from _in_fields(error, table, under, shown)
     except Exception as error:  # a plugin's own validators may raise anything; that is a fault of the plugin

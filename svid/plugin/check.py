@@ -41,15 +41,18 @@ def hooks_of(module: ModuleType) -> tuple[str, ...]:
 
 
 def check_module(module: ModuleType, shown: str) -> Iterator[Problem]:
-    """Unmarked and unknown hooks, wrong arguments, a CACHE_VERSION that is none."""
+    """Hooks that would never be asked, unknown ones, wrong arguments, a CACHE_VERSION that is none."""
     yield from _unmarked(module, shown)
+    yield from _out_of_reach(module, shown)
+    seen: dict[str, str] = {}
     for _, name, function in implementations(module):
-        where = _line(function)
+        where = line_of(function)
         if name not in HOOKS:
             full = name if name.startswith("svid_") else f"svid_{name}"
             yield Problem(shown, where, f"there is no hook {name!r}", near(full, HOOKS))
         else:
             yield from _arguments(name, function, shown, where)
+            yield from _alone(name, function, shown, seen.setdefault(name, where))
     version = getattr(module, "CACHE_VERSION", 0)
     if isinstance(version, bool) or not isinstance(version, int | str):
         message = f"expected CACHE_VERSION to be a whole number or text, found a {type(version).__name__}"
@@ -61,7 +64,36 @@ def _unmarked(module: ModuleType, shown: str) -> Iterator[Problem]:
         marked = hasattr(value, "svid_impl") or hasattr(value, "svid_spec")
         if name.startswith("svid_") and inspect.isroutine(value) and not marked:
             message = f"{name} has the name of a hook but is not marked as one, so it would never be called"
-            yield Problem(shown, _line(value), message, "write @svid.hookimpl above it, or give it another name")
+            yield Problem(shown, line_of(value), message, "write @svid.hookimpl above it, or give it another name")
+
+
+def _out_of_reach(module: ModuleType, shown: str) -> Iterator[Problem]:
+    """What is marked as a hook but is no function of the module: in a class, or an object that can be called."""
+    hint = "hooks are functions of the module"
+    for name, value in vars(module).items():
+        if inspect.isclass(value):
+            if value.__module__ == module.__name__:
+                for inner, method in vars(value).items():
+                    if _marked(getattr(method, "__func__", method)):
+                        yield Problem(shown, f"{name}.{inner}", "is in a class, so it would never be asked", hint)
+        elif _marked(value) and not inspect.isroutine(value):
+            message = f"is marked as a hook but is a {type(value).__name__}, so it would never be asked"
+            yield Problem(shown, name, message, hint)
+
+
+def _marked(value: Any) -> bool:
+    return isinstance(getattr(value, "svid_impl", None), dict)
+
+
+def _alone(name: str, function: Callable[..., Any], shown: str, first: str) -> Iterator[Problem]:
+    """What holds for hooks that every plugin answers for itself: no wrappers, and one implementation."""
+    if name in ASKED:
+        return
+    marks, where = function.svid_impl, line_of(function)  # type: ignore[attr-defined]
+    if marks.get("wrapper") or marks.get("hookwrapper"):
+        yield Problem(shown, where, f"{name}: expected no wrapper: only stages have something to go around")
+    if where != first:
+        yield Problem(shown, where, f"{name}: expected it once, found it at {first} too")
 
 
 def _arguments(name: str, function: Callable[..., Any], shown: str, where: str) -> Iterator[Problem]:
@@ -75,6 +107,7 @@ def _arguments(name: str, function: Callable[..., Any], shown: str, where: str) 
             yield Problem(shown, where, message, near(argument.name, offered) if offered else "")
 
 
-def _line(function: Callable[..., Any]) -> str:
+def line_of(function: Callable[..., Any]) -> str:
+    """Where a function is in its file, `line 12`; empty where that can't be told."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"line {code.co_firstlineno}" if code else ""

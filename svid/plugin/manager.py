@@ -183,7 +183,7 @@ class Plugins:
             with self.blame(stage), stdout_aside():
                 answer = hook(**{name: given[name] for name in hook.spec.argnames})
                 for name in self._old_wrappers(stage, absent):
-                    answer = self._see(stage, name, answer)
+                    answer = self._see(self._by(stage, self._loaded[name].info), answer)
         except _Declined:
             raise NoStage(self._nobody(stage, job, absent)) from None
         finally:
@@ -243,18 +243,19 @@ class Plugins:
     def _register(self, plugin: Loaded) -> None:
         name = plugin.info.name
         module = trace.traced(plugin.module, name) if self._tracing else plugin.module
-        module = witnessed(module, name, self._see)
+        module = witnessed(module, lambda hook: self._by(hook, plugin.info), self._see)
         try:
             self._pm.register(module, name)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(Problem(plugin.info.location, "", f"does not fit svid's hooks: {said(error)}")) from error
 
-    def _see(self, hook: str, plugin: str, answer: Any) -> Any:
+    def _by(self, hook: str, info: PluginInfo) -> By:
+        return By(info, hook, lambda: self.blame(hook, info.name))
+
+    def _see(self, by: By, answer: Any) -> Any:
         """What counts of a plugin's answer, which is checked where the stage that is being served has a check."""
-        check = self._checks.get(hook)
-        if check is None or answer is None:
-            return answer
-        return check(By(self._loaded[plugin].info, hook, lambda: self.blame(hook, plugin)), answer)
+        check = self._checks.get(by.hook)
+        return answer if check is None or answer is None else check(by, answer)
 
     def _old_wrappers(self, stage: str, absent: Sequence[str]) -> list[str]:
         """The wrappers of pluggy's older kind that have gone around a stage, the outermost last."""
@@ -315,7 +316,7 @@ _LAST = "svid"
 def _last_resort() -> ModuleType:
     """A plugin that is asked after all others and raises, so that no wrapper has to reckon with an answer of None."""
     module = ModuleType("svid_last_resort")
-    for stage in STAGES:
+    for stage in ASKED:
 
         def declined(job: Job) -> None:
             raise _Declined

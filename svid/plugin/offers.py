@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from svid.api import Finding, Recipe
 from svid.canonical import canonical
 from svid.errors import PluginError, Problem, StageError, SvidError
+from svid.manifest.options import as_table, lost
 from svid.manifest.words import near
+from svid.plugin.blame import said
 from svid.plugin.info import PluginInfo
 from svid.wan.samplers import SAMPLERS
 
@@ -89,7 +91,7 @@ def ask(info: PluginInfo, answer: Any, options: Any) -> dict[str, Any]:
             raise _wrong_ask(info, key, "is a key that svid fills in; expected another name")
     part = {"cache_version": info.cache_version, **answer}
     if isinstance(options, BaseModel):
-        part["options"] = options.model_dump(mode="json")
+        part["options"] = as_table(options)
     elif options is not None:
         part["options"] = options
     try:
@@ -100,11 +102,19 @@ def ask(info: PluginInfo, answer: Any, options: Any) -> dict[str, Any]:
 
 
 def _defaults(info: PluginInfo, model: type[BaseModel]) -> list[Problem]:
+    """What is wrong with the defaults of a model: they are part of the ask of every segment."""
+
+    def wrong(message: str) -> list[Problem]:
+        return [Problem(info.location, model.__name__, message)]
+
     try:
-        model()
+        if found := lost(model()):
+            return wrong(f"its defaults can't be kept: {found}")
+        model.model_json_schema()
     except ValidationError as error:
-        first = error.errors()[0]
-        return [Problem(info.location, model.__name__, f"its defaults are refused by itself: {first['msg']}")]
+        return wrong(f"its defaults are refused by itself: {error.errors()[0]['msg']}")
+    except Exception as error:  # a model of a plugin may raise anything
+        return wrong(f"expected options that are plain data, as TOML has it: {said(error)}")
     return []
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from svid.errors import Problem, StageError
-from svid.plugin.check import implementations
+from svid.plugin.check import implementations, line_of
 from svid.plugin.info import PluginInfo
 
 
@@ -33,19 +33,20 @@ class By:
 Check = Callable[[By, Any], Any]
 """Looks at an answer that is not None and returns it, or what stands for it. Raises StageError."""
 
-See = Callable[[str, str, Any], Any]
-"""Given hook, plugin and answer, returns the answer that counts."""
+See = Callable[[By, Any], Any]
+"""Given who answers and the answer, returns the answer that counts."""
 
 
-def witnessed(module: ModuleType, plugin: str, see: See) -> ModuleType:
-    """A stand-in for a plugin's module with the same hooks, whose answers go through `see`."""
+def witnessed(module: ModuleType, by: Callable[[str], By], see: See) -> ModuleType:
+    """A stand-in for a plugin's module with the same hooks, whose answers go through `see`. `by` names who answers a
+    hook."""
     stand_in = ModuleType(module.__name__, module.__doc__)
     for name, hook, function in implementations(module):
-        setattr(stand_in, name, _witnessed(function, hook, plugin, see))
+        setattr(stand_in, name, _witnessed(function, by(hook), see))
     return stand_in
 
 
-def _witnessed(function: Callable[..., Any], hook: str, plugin: str, see: See) -> Callable[..., Any]:
+def _witnessed(function: Callable[..., Any], by: By, see: See) -> Callable[..., Any]:
     marks: dict[str, Any] = function.svid_impl  # type: ignore[attr-defined]
     wrapper = marks.get("wrapper")
     if marks.get("hookwrapper") or (wrapper and not inspect.isgeneratorfunction(function)):
@@ -55,12 +56,32 @@ def _witnessed(function: Callable[..., Any], hook: str, plugin: str, see: See) -
 
         @functools.wraps(function)
         def around(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            return see(hook, plugin, (yield from function(*args, **kwargs)))
+            return see(by, (yield from _once(by, line_of(function), function(*args, **kwargs))))
 
         return around
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return see(hook, plugin, function(*args, **kwargs))
+        return see(by, function(*args, **kwargs))
 
     return call
+
+
+def _once(by: By, where: str, wrapper: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Go through a wrapper; what it returns. Raises StageError where it does not yield once: pluggy would name this
+    file."""
+    try:
+        next(wrapper)
+    except StopIteration:
+        raise by.wrong(f"the wrapper at {where}: expected one yield, found none", "where it declines, too") from None
+    try:
+        try:
+            inner = yield
+        except BaseException as error:  # the wrapper may have something to say to it
+            wrapper.throw(error)
+        else:
+            wrapper.send(inner)
+    except StopIteration as stop:
+        return stop.value
+    wrapper.close()
+    raise by.wrong(f"the wrapper at {where}: expected one yield, found another")

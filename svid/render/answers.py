@@ -31,6 +31,22 @@ _NO_MODEL = (
     types.GeneratorType,
     types.CoroutineType,
 )
+_NO_NAMES = ("", "__metadata__")
+"""What safetensors has another use for, or none."""
+_STORED = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+)
+"""What safetensors holds, and torch can tell the finite numbers of."""
 _WRAPPER = "what goes around a stage is marked @hookimpl(wrapper=True)"
 
 
@@ -125,7 +141,7 @@ def state(segment: Segment, done: Callable[[By], None] = lambda by: None) -> Che
         if not answer:
             raise by.wrong("expected a mapping of tensors, found an empty one")
         for name, tensor in answer.items():
-            if not isinstance(name, str):
+            if not isinstance(name, str) or name in _NO_NAMES or not name.isprintable():
                 raise by.wrong(f"expected names as keys, found {name!r}")
             _check_tensor(by, segment, name, tensor)
         if "latents" in answer:
@@ -147,7 +163,7 @@ def _check_latents(by: By, segment: Segment, latents: torch.Tensor) -> None:
 
 
 def _check_tensor(by: By, segment: Segment, name: str, value: Any) -> None:
-    """A tensor whose values are there, can be stored and are finite."""
+    """A tensor whose values are there, are finite and can be stored."""
     place = f"{_of(segment)}{name}"
     if not isinstance(value, torch.Tensor):
         raise by.wrong(f"{place}: expected a tensor, found {_kind(value)}")
@@ -156,6 +172,9 @@ def _check_tensor(by: By, segment: Segment, name: str, value: Any) -> None:
         raise by.wrong(f"{place}: expected a dense tensor, found one in the layout {layout}")
     if value.device.type == "meta":
         raise by.wrong(f"{place}: expected a tensor with its values, found one on the device meta")
+    if value.dtype not in _STORED:
+        expected = f"expected one of the dtypes {', '.join(map(_name, _STORED))}"
+        raise by.wrong(f"{place}: {expected}, found {_name(value.dtype)}")
     if not bool(torch.isfinite(value).all()):
         raise by.wrong(f"{place}: expected finite numbers, found NaN or infinity")
 
@@ -195,6 +214,19 @@ def _frames(by: By, segment: Segment, count: int, answer: Iterable[Any]) -> Iter
             raise by.wrong(f"{_of(segment)}expected {count} frames, found {seen}")
 
 
+def clip(out: Path) -> Check:
+    """A Clip that describes the file `out`: any other one is not svid's to take away."""
+
+    def check(by: By, answer: Any) -> Clip:
+        if not isinstance(answer, Clip):
+            raise by.wrong(f"expected a svid.api.Clip, found {_kind(answer)}", _hint(answer))
+        if answer.path != out:
+            raise by.wrong(f"path: expected the one that it was given, found {answer.path}")
+        return answer
+
+    return check
+
+
 def video(clips: Sequence[Clip], tags: Mapping[str, str], out: Path) -> Check:
     """An Artifact that describes the file `out`, which holds all frames of the clips, and the tags."""
     from svid.media.clips import check_joined
@@ -226,7 +258,11 @@ def _of(segment: Segment) -> str:
 
 
 def _found(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return f"{_name(tensor.dtype)} {list(tensor.shape)}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _kind(value: Any) -> str:

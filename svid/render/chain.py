@@ -113,7 +113,9 @@ def _resume(work: Work, walk: Steps, snapshot: Snapshot) -> None:
 
 def _decode(work: Work) -> None:
     check = answers.frames(work.segment, _count(work))
-    work.frames = work.ask("decode", check=check, model=work.model, state=work.state, carry=work.carry)
+    # A copy: what is stored is what the sampler made, whatever a decoder does with its own.
+    state = {name: tensor.clone() for name, tensor in work.state.items()}
+    work.frames = work.ask("decode", check=check, model=work.model, state=state, carry=work.carry)
 
 
 def _encode(work: Work) -> None:
@@ -127,10 +129,8 @@ def _encode(work: Work) -> None:
 
 def _encoded(work: Work, frames: Iterator[torch.Tensor]) -> Clip:
     with work.plugins.blame("svid_decode"):
-        clip = work.ask("encode", frames=frames, out=work.out)
+        clip: Clip = work.ask("encode", check=answers.clip(work.out), frames=frames, out=work.out)
         deque(frames, maxlen=0)  # the tail is known when all are decoded, whatever an encoder leaves
-    if not isinstance(clip, Clip):
-        raise _badly_encoded(work, f"expected a svid.api.Clip, found a {type(clip).__name__}")
     return clip
 
 
@@ -150,7 +150,7 @@ def _read(work: Work) -> None:
 
 def _kept(work: Work, frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
     for frame in frames:
-        work.footage.append(frame)
+        work.footage.append(frame.clone())
         yield frame[None]
 
 
@@ -165,7 +165,8 @@ def _shown(work: Work) -> Iterator[torch.Tensor]:
     segment, seen, count = work.segment, 0, _count(work)
     first = segment.overlap - (segment.frames - count)
     for frames in _decoded(work):
-        work.tail.extend(frames)
+        # Copies: a decoder may fill one buffer again and again, and an encoder may draw into what it is given.
+        work.tail.extend(frames[-TAIL_FRAMES:].clone())
         shown = _blended(work, frames, seen)[max(0, first - seen) : max(0, count - work.dropped - seen)]
         seen += len(frames)
         if len(shown):

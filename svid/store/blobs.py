@@ -61,9 +61,14 @@ class Blobs:
 
     def draft_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Draft:
         """Make tensors ready, as safetensors. No metadata: with two keys or more the file's bytes are unstable."""
+        import torch
         from safetensors.torch import save
 
-        return self.draft(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        # Copies, as two names may stand for one tensor, which safetensors refuses.
+        held = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
+        return self.draft(save(held))
 
     def publish(self, draft: Draft) -> str:
         """Give a draft its name, in place of nothing or of a damaged file; returns its sha256."""
