@@ -323,10 +323,13 @@ class Artifact:
     codec: str
 
 
+FindingLevel = Literal["ok", "warning", "error"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of `svid doctor`."""
 
-    level: Literal["ok", "warning", "error"]
+    level: FindingLevel
     message: str
     hint: str = ""

@@ -65,6 +65,13 @@ class Lines:
         how = "missing or damaged so far" if event["lacking"] else "still being written"
         self.say(f"{event['file']}: waits for {', '.join(event['for'])}: {how}", "yellow")
 
+    def _renewed(self, event: dict[str, Any]) -> None:
+        self.say(f"read again: {', '.join(event['changed'])}", "green")
+
+    def _not_renewed(self, event: dict[str, Any]) -> None:
+        self.say(f"{', '.join(event['changed'])}: has changed and can't be used; what was read before holds", "red")
+        self._errors(event["errors"])
+
     def _refused(self, event: dict[str, Any]) -> None:
         self.say(f"{event['file']}: refused, see watch/failed/{event['folder']}", "red")
         self._errors(event["errors"])

@@ -129,7 +129,7 @@ class Cli(click.Group):
             home = find_home(given).root
         except SvidError:
             home = None
-        group = click.Group()
+        group = _First()
         try:
             load_for_cli(home).commands(group)
         except SvidError as error:  # `svid --help` and `svid plugins` must work, most of all with a broken plugin
@@ -154,6 +154,18 @@ class Cli(click.Group):
                 raise
             click.echo(f"svid: {problem}", err=True)
             ctx.exit(75)
+
+
+class _First(click.Group):
+    """Keeps the first of two commands of one name, as the first plugin that is asked answers."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, or say that it is left out."""
+        name = name or cmd.name or ""
+        if name in self.commands:
+            click.echo(f"svid: a plugin's command {name!r} is left out: another plugin has one of that name", err=True)
+        else:
+            super().add_command(cmd, name)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -45,6 +45,8 @@ class Child:
         )
         theirs.close()
         self.job: str | None = None
+        self.outdated = False
+        """svid.toml or a plugin has changed since it began: the next job is another one's."""
         self.attempt = 0
         self._silent = 0.0
         """Seconds, as far as this process lived through them, since it last said something or was given a job."""

@@ -23,6 +23,7 @@ from svid.daemon.later import Later
 from svid.daemon.lock import DaemonLock, running
 from svid.daemon.orders import Orders
 from svid.daemon.places import check_places
+from svid.daemon.renewal import Renewal
 from svid.daemon.report import Reporter
 from svid.errors import Paused, Problem, StorageError
 from svid.home import Home
@@ -66,6 +67,7 @@ class Daemon:
         self.later = Later(self.halt, self.settings.poll, screen.show)
         self._owed: list[tuple[str, int, dict[str, Any]]] = []
         self.intake = Intake(home, desk, self.lock, self.halt, self.later, screen.show)
+        self.renewal = Renewal(home, store, screen.show)
         self.child: Child | None = None
         self.ladder = Ladder(home.config.render.memory)
         self.snapshots = Snapshots(home.snapshots, home.tmp)
@@ -157,6 +159,7 @@ class Daemon:
             return
         for job in queue.recover(self.store, self.home.id, self._works):
             self.screen.show({"event": "recovered", "job": job})
+        self._renew()
         self.intake.take()
         if not self.paused and not self.draining:
             self._start_job()
@@ -200,9 +203,20 @@ class Daemon:
                 self.failures += row.state == "failed"
                 self.screen.show({"event": row.state, "job": job, "errors": row.errors, "file": row.file})
 
+    def _renew(self) -> None:
+        """Go by what svid.toml and the plugins say now. The job in hand ends as it began."""
+        desk = self.renewal.look()
+        if desk is not None:
+            self.intake.desk = desk
+            if self.child is not None:
+                self.child.outdated = True
+
     def _start_job(self) -> None:
         if self.child is not None and self.child.job is not None:
             return
+        if self.child is not None and self.child.outdated:
+            self.child.end()
+            self.child = None
         job = queue.claim(self.store, self.lock.id, self.home.id)
         if job is None:
             return

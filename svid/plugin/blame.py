@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from svid.errors import Problem
+from svid.errors import Cancelled, NotFound, Problem, Refused
 from svid.memory import ran_out
 from svid.plugin.find import shown
 from svid.plugin.info import Loaded
@@ -41,6 +41,15 @@ def problem_of(error: BaseException, plugins: Iterable[Loaded], stage: str = "")
                     message += f", at {shown(Path(frames[-1].filename))} line {frames[-1].lineno}"
                 return Problem(shown(Path(frame.filename)), f"line {frame.lineno}", message, _hint(error))
     return None
+
+
+def pretends(error: BaseException, plugins: Iterable[Loaded]) -> bool:
+    """Whether a plugin that is not svid's own has raised, itself, an error of the store or of the daemon: what only
+    svid can know, and what would stop the work of others."""
+    if isinstance(error, (Refused, NotFound, Cancelled)) or error.__traceback__ is None:
+        return False
+    raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return any(plugin.info.kind != "bundled" and raised.is_relative_to(plugin.root) for plugin in plugins)
 
 
 def stage_problem(error: BaseException, stage: str, plugins: Iterable[Loaded], serving: Iterable[str]) -> Problem:

@@ -16,7 +16,7 @@ from svid.api import Finding, Job, Recipe, Segment
 from svid.errors import NoStage, PluginError, Problem, StageError, SvidError
 from svid.manifest.words import near
 from svid.plugin import offers, trace
-from svid.plugin.blame import NOT_PLUGINS, problem_of, said, stage_problem
+from svid.plugin.blame import NOT_PLUGINS, pretends, problem_of, said, stage_problem
 from svid.plugin.check import ASKED, DECIDING, HOOKS, STAGES
 from svid.plugin.find import find
 from svid.plugin.info import Loaded, PluginInfo
@@ -202,11 +202,14 @@ class Plugins:
         is in its traceback, that is `plugin`, or those that serve the stage."""
         try:
             yield
-        except (SvidError, *NOT_PLUGINS):
+        except NOT_PLUGINS:
             raise
         except BaseException as error:  # a plugin may raise anything; whatever it is fails the job, not us
+            feigned = isinstance(error, SvidError) and pretends(error, self._loaded.values())
+            if isinstance(error, SvidError) and not feigned:
+                raise
             problem = stage_problem(error, stage, self._loaded.values(), [plugin] if plugin else self.serving(stage))
-            raise StageError(problem) from error
+            raise StageError(problem) from None if feigned else error
 
     def culprit(self, error: BaseException) -> Problem | None:
         """A foreign exception, whatever was being done, as a problem of the plugin whose code raised it; None where the

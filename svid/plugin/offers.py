@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from svid.api import Finding, Recipe
+from svid.api import Finding, FindingLevel, Recipe
 from svid.canonical import canonical
 from svid.errors import PluginError, Problem, StageError, SvidError
 from svid.manifest.options import as_table, lost
@@ -72,8 +72,12 @@ def findings(info: PluginInfo, answer: Any) -> list[Finding]:
     """What a plugin tells the doctor; what is no finding is one."""
     found: list[Finding] = []
     for one in answer if isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]:
-        if isinstance(one, Finding):
+        if isinstance(one, Finding) and one.level in get_args(FindingLevel):
             found.append(one)
+        elif isinstance(one, Finding):
+            levels = ", ".join(get_args(FindingLevel))
+            message = f"plugin {info.name}: svid_check: level: expected one of {levels}, found {one.level!r}"
+            found.append(Finding("error", f"{message}: {one.message}", one.hint))
         elif one is not None:
             message = (
                 f"plugin {info.name}: svid_check: expected a list of svid.api.Finding, found a {type(one).__name__}"

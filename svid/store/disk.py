@@ -79,7 +79,8 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = getattr(error, "orig", None) or error.__cause__ or error.__context__
+        context = None if error.__suppress_context__ else error.__context__
+        error = getattr(error, "orig", None) or error.__cause__ or context
 
 
 def storage_problem(error: BaseException | None) -> Problem | None:

@@ -87,6 +87,11 @@ def svid_sample():
         "meta": {"latents": latents.to("meta")},
         "sparse": {"latents": latents.to_sparse()},
         "others": {"latents": latents, "more": 3},
+        "reserved": {"latents": latents, "__metadata__": latents},
+        "unwritable": {"latents": latents, "half " + chr(0xD800): latents},
+        "nameless": {"latents": latents, "": latents},
+        "complex": {"latents": latents, "phase": latents.to(torch.complex128)},
+        "float8": {"latents": latents, "small": latents.to(torch.float8_e4m3fn)},
     }.get(how("sample"), state)
 
 @svid.hookimpl(wrapper=True)
@@ -105,6 +110,14 @@ def changed(some):
         "few": some[:1],
         "many": some.repeat(9, 1, 1, 1),
     }.get(how("decode"), some)
+
+@svid.hookimpl(wrapper=True)
+def svid_encode(out):
+    made = yield
+    own = Path(__file__).with_suffix(".mp4")
+    if how("encode") == "elsewhere":
+        own.write_bytes(out.read_bytes())
+    return {"text": str(made.path), "elsewhere": replace(made, path=own)}.get(how("encode"), made)
 
 @svid.hookimpl(wrapper=True)
 def svid_join(out, clips):
@@ -183,6 +196,11 @@ MISTAKES = {
     "sample meta": "latents: expected a tensor with its values, found one on the device meta",
     "sample sparse": "latents: expected a dense tensor, found one in the layout sparse_coo",
     "sample others": "more: expected a tensor, found a int",
+    "sample reserved": "expected names as keys, found '__metadata__'",
+    "sample unwritable": "expected names as keys, found 'half \\ud800'",
+    "sample nameless": "expected names as keys, found ''",
+    "sample complex": "phase: expected one of the dtypes float32, float16, bfloat16, float64, uint8,",
+    "sample float8": "small: expected one of the dtypes float32, float16, bfloat16, float64, uint8,",
     "decode number": "expected an iterator of frames, found a int",
     "decode mapping": "expected an iterator of frames, found a dict",
     "decode dtype": "expected frames of uint8 [n, 32, 32, 3], found float32 [1, 32, 32, 3]",
@@ -192,6 +210,8 @@ MISTAKES = {
     "decode array": "expected frames of uint8 [n, 32, 32, 3], found a ndarray",
     "decode few": "expected 9 frames, found 3",
     "decode many": "expected 9 frames, found more",
+    "encode text": "expected a svid.api.Clip, found a str",
+    "encode elsewhere": "path: expected the one that it was given, found",
     "join text": "expected a svid.api.Artifact, found a str",
     "join byte": "the file: expected a whole MP4, MOV, MKV or WebM video",
     "join gone": "the file: expected a video file, found none",
@@ -206,6 +226,11 @@ MISTAKES = {
 @pytest.mark.parametrize("mode", MISTAKES)
 def test_a_wrong_answer_is_told_where_it_is_given(bench: Any, mode: str) -> None:
     assert re.sub(r"^segment 1: ", "", told(bench, mode)).startswith(MISTAKES[mode])
+
+
+def test_a_file_of_a_plugin_stays_its_own(bench: Any) -> None:
+    assert told(bench, "encode elsewhere").endswith("wrong.mp4")
+    assert Path(bench.home.plugins / "wrong.mp4").read_bytes()
 
 
 def test_a_file_of_too_few_frames_is_no_video(bench: Any) -> None:

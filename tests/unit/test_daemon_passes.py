@@ -43,6 +43,7 @@ class Talker:
     def __init__(self, job: str | None, said: list[dict[str, Any]], *, ended: bool = False) -> None:
         self.job, self.attempt, self.doing, self.starved = job, 1, dict[str, Any](), False
         self.wire, self._said, self._ended, self.at, self.killed = self, said, ended, "", False
+        self.outdated = False
 
     def receive(self) -> list[dict[str, Any]]:
         return self._said

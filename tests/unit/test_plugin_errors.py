@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from svid.api import Finding
-from svid.errors import Cancelled, LoraError, StageError, SvidError
+from svid.errors import Cancelled, LoraError, StageError, StorageError, SvidError
+from svid.store.disk import met_a_file
 from svid.testing import make_job, make_segment, stub
 from tests.unit import plugging
 from tests.unit.plugging import alone, answering, sample
@@ -161,3 +162,29 @@ def test_findings_of_a_sick_doctor() -> None:
         ("ok", "well"),
         ("error", "plugin vague: svid_check: expected a list of svid.api.Finding, found a str"),
     ]
+
+
+@pytest.mark.parametrize("error", ["StorageError", "StoreError", "Paused"])
+def test_what_only_svid_can_know_is_a_plugin_s_mistake(plugin: Callable[[str, str], Path], error: str) -> None:
+    """The daemon would take no work at all, for every job there is."""
+    text = f"from svid.errors import {error}\n@hookimpl\ndef svid_sample(job):\n    raise {error}('my.lut')\n"
+    with pytest.raises(StageError, match=f"plugin feigns raised svid.errors.{error}: my.lut") as caught:
+        sample(alone(plugin("feigns", text)))
+    assert caught.value.problems[0].where == "line 5"
+    assert not met_a_file(caught.value)
+
+
+def test_the_disk_may_fail_under_what_a_plugin_calls(plugin: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text = "from svid.store.disk import storage_errors\nfrom errno import ENOSPC\n@hookimpl\ndef svid_sample(job):\n"
+    text += "    with storage_errors():\n        raise OSError(ENOSPC, 'full')\n"
+    with pytest.raises(StorageError):
+        sample(alone(plugin("fills", text)))
+
+
+def test_a_finding_has_a_level_that_svid_knows() -> None:
+    def svid_check() -> list[Finding]:
+        return [Finding("fatal", "the GPU burns")]  # type: ignore[arg-type]
+
+    (found,) = alone({"w": stub("svid_check", svid_check)}).findings()
+    assert found.level == "error"
+    assert "expected one of ok, warning, error, found 'fatal': the GPU burns" in found.message

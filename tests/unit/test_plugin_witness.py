@@ -60,3 +60,24 @@ def test_a_check_is_for_one_call(plugin: Callable[[str, str], Path]) -> None:
     with pytest.raises(StageError):
         loaded.call("svid_sample", make_job(loaded), make_segment(), check=frames, **MORE)
     assert loaded.call("svid_sample", make_job(loaded), make_segment(), **MORE) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "found"), [("    return 3\n    yield\n", "none"), ("    yield\n    yield\n    return 3\n", "another")]
+)
+def test_a_wrapper_yields_once(plugin: Callable[[str, str], Path], body: str, found: str) -> None:
+    path = plugin("bad", f"@hookimpl(wrapper=True)\ndef svid_sample():\n{body}")
+    with pytest.raises(StageError) as caught:
+        called(path, answering("inner", 1))
+    expected = f"bad.py: svid_sample: plugin bad: the wrapper at line 2: expected one yield, found {found}"
+    assert expected in str(caught.value)
+
+
+def test_a_wrapper_hears_of_what_failed_inside_and_may_raise_another(plugin: Callable[[str, str], Path]) -> None:
+    path = plugin(
+        "turns",
+        "@hookimpl(wrapper=True)\ndef svid_sample():\n    try:\n        yield\n    except Exception as error:\n"
+        "        raise KeyError('mine') from error\n",
+    )
+    with pytest.raises(StageError, match="plugin turns raised KeyError: 'mine'"):
+        called(path, answering("inner", 1), wrong=1)
