@@ -257,6 +257,12 @@ def test_a_stage_with_only_a_wrapper_is_not_served() -> None:
         alone({"w": around(lambda answer: answer)}).require(["sample"])
 
 
+def test_a_clip_that_nobody_imports_is_said() -> None:
+    loaded = alone(answering("a", 1))
+    with pytest.raises(NoStage, match=r"no plugin served svid_import .* asked: none"):
+        loaded.call("svid_import", make_job(loaded), make_segment(), model=None, frames=None)
+
+
 def test_two_plugins_with_one_name() -> None:
     with pytest.raises(PluginError, match="a: expected each name once"):
         alone(answering("a", 1), answering("a", 2))

@@ -61,6 +61,24 @@ def test_a_plugin_s_command_does_not_take_the_place_of_one_of_svid_s(own: Path) 
     assert its.stderr == "svid: a plugin's command 'recipes' is left out: svid has one of that name\n"
 
 
+def test_of_two_commands_of_one_name_the_first_is_kept_and_that_is_said(own: Path) -> None:
+    text = "import click\nfrom svid import hookimpl\n@hookimpl\ndef svid_commands(cli):\n"
+    for name in ("a", "b"):
+        add = f"    cli.add_command(click.Command('hello', callback=lambda: print('{name}')))\n"
+        (own / f"plugins/{name}.py").write_text(text + add)
+    said = CliRunner().invoke(main, ["--home", str(own), "hello"])
+    assert said.stdout == "a\n"
+    assert said.stderr == "svid: a plugin's command 'hello' is left out: another plugin has one of that name\n"
+
+
+def test_a_plugin_without_hooks_is_listed(own: Path) -> None:
+    (own / "plugins/idle.py").write_text("import svid\n")
+    assert [line.split()[:2] for line in run(plugins, home=own).stdout.splitlines()][-2:] == [
+        ["no", "hook"],
+        ["idle", "home"],
+    ]
+
+
 def test_the_list_as_json() -> None:
     found = json.loads(run(plugins, "--json").stdout)
     assert "svi_pro" in found["hooks"]["svid_build_conditioning"]

@@ -247,6 +247,31 @@ WRONG = [
     ("@hookimpl\ndef svid_sample(job, **rest):\n    return 1", "line 3", "expected plain arguments"),
     ("@hookimpl\ndef svid_recipes(job):\n    return 1", "line 3", "out of none, found 'job'"),
     ("@hookimpl(wrapper=True)\ndef svid_sample(job):\n    return 1", "", "not a generator function"),
+    (
+        "class Glow:\n    @hookimpl\n    def svid_sample(self, job):\n        return 1",
+        "Glow.svid_sample",
+        "is in a class, so it would never be asked (hooks are functions of the module",
+    ),
+    (
+        "class Glow:\n    @staticmethod\n    @hookimpl\n    def svid_sample(job):\n        return 1\nglow = Glow()",
+        "Glow.svid_sample",
+        "is in a class",
+    ),
+    (
+        "import functools\nsvid_check = hookimpl(functools.partial(print, 1))",
+        "svid_check",
+        "is marked as a hook but is a partial, so it would never be asked",
+    ),
+    (
+        "@hookimpl(wrapper=True)\ndef svid_ask(job):\n    return (yield)",
+        "line 3",
+        "svid_ask: expected no wrapper: only stages have something to go around",
+    ),
+    (
+        "@hookimpl\ndef svid_recipes():\n    return []\n@hookimpl(specname='svid_recipes')\ndef more():\n    return []",
+        "line 6",
+        "svid_recipes: expected it once, found it at line 3 too",
+    ),
     ("CACHE_VERSION = 1.5", "", "CACHE_VERSION to be a whole number or text, found a float"),
     ("CACHE_VERSION = True", "", "found a bool"),
 ]
