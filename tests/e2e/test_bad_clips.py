@@ -32,7 +32,6 @@ BAD = {
     "return Clip(out, written(frames, 2 * job.fps))": "expected 15 frames a second, found 30",
     "return Clip(out, out.write_bytes(b'clip' * len(list(frames))) * 0 + 9)": "expected a whole MP4",
     "return Clip(out, len(list(frames)) * 0 + 9)": "expected a video file, found none",
-    "return out, written(frames)": "expected a svid.api.Clip, found a tuple",
 }
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from svid.cli.open import desk_of
 from svid.daemon.worker import _blaming, _try
-from svid.errors import StageError
+from svid.errors import PluginError, StageError
 from svid.home import Home
 from svid.plugin import Plugins
 from svid.render.watch import Watch
-from svid.testing import load, make_job, make_segment
+from svid.testing import load
 from svid.workbench import Workbench
 from tests.conftest import quick_home
 from tests.e2e.tools import new
@@ -156,8 +156,8 @@ def test_options_that_can_t_be_written_down(plugin: Callable[[str, str], Path]) 
         "@hookimpl\ndef svid_sample():\n    return 1\n"
     )
     plugins = load(plugin("mute", text), bundled=False)
-    with pytest.raises(StageError, match="plugins mute: svid_ask: raised"):
-        plugins.ask(make_job(plugins), make_segment())
+    with pytest.raises(PluginError, match=r"mute\.py: Options: expected options that are plain data, .* x"):
+        plugins.option_models()
 
 
 def _outcome(work: Callable[[], Any], plugins: Plugins, bench: Workbench) -> dict[str, Any]:
