@@ -28,3 +28,9 @@ def test_an_arm_whose_lora_is_not_there_is_refused(tmp_path):
     done = drift(DRIFT.parents[1] / "svid/embedded/wan22-mini", tmp_path, "--arms", "i2v", "pro-short")
     assert done.returncode == 2
     assert f"no LoRA for pro-short in {tmp_path}" in done.stderr
+
+
+def test_the_ablations_of_the_page_are_there():
+    files = {file.name for file in (DRIFT.parent / "ablations").iterdir()}
+    for name in ("pro-short", "pro-layout-only", "pro-no-anchor"):
+        assert {f"{name}_high.safetensors", f"{name}_low.safetensors"} <= files
