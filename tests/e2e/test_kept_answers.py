@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from svid.cli.open import desk_of
-from svid.home import Home
 from svid.workbench import Workbench
-from tests.conftest import quick_home
-from tests.e2e.tools import asks, latents_of, new, shown
+from tests.e2e.tools import asks, bench_in, latents_of, new, shown
 
 CARELESS = """
 import svid
@@ -71,11 +68,7 @@ def svid_sample(job):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    root = tmp_path_factory.mktemp("kept") / "home"
-    quick_home(root)
-    (root / "plugins/careless.py").write_text(CARELESS)
-    home = Home(root)
-    return Workbench(home, desk_of(home))
+    return bench_in(tmp_path_factory.mktemp("kept") / "home", careless=CARELESS)
 
 
 def video(bench: Workbench, way: str, *prompts: str) -> dict[str, Any]:

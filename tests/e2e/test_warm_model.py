@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from svid.cli.open import desk_of
-from svid.home import Home
 from svid.workbench import Workbench
-from tests.conftest import quick_home
-from tests.e2e.tools import new
+from tests.e2e.tools import bench_in, new
 
 PLUGIN = """
 from pathlib import Path
@@ -42,11 +39,7 @@ def svid_load_model(job):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    root = tmp_path_factory.mktemp("warm") / "home"
-    quick_home(root)
-    (root / "plugins/grow.py").write_text(PLUGIN)
-    home = Home(root)
-    return Workbench(home, desk_of(home))
+    return bench_in(tmp_path_factory.mktemp("warm") / "home", grow=PLUGIN)
 
 
 def latents(bench: Workbench, by: float | None) -> str:

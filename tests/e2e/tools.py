@@ -35,9 +35,11 @@ def new(name: str, *prompts: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "image": "harbour.png", "prompts": list(prompts), "seed": 5, **SMALL, **more}
 
 
-def bench_in(root: Path) -> Workbench:
-    """A workbench in a fresh home."""
+def bench_in(root: Path, **plugins: str) -> Workbench:
+    """A workbench in a fresh home, which has these plugins: the text of each by its name."""
     home = quick_home(root)
+    for name, text in plugins.items():
+        (home.plugins / f"{name}.py").write_text(text)
     return Workbench(home, desk_of(home))
 
 

@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from svid.cli.open import desk_of
 from svid.daemon.worker import _blaming, _try
 from svid.errors import PluginError, StageError
-from svid.home import Home
 from svid.plugin import Plugins
 from svid.render.watch import Watch
 from svid.testing import load
 from svid.workbench import Workbench
-from tests.conftest import quick_home
-from tests.e2e.tools import new
+from tests.e2e.tools import bench_in, new
 from tests.unit import plugging
 
 plugin = plugging.plugin
@@ -96,11 +93,7 @@ def svid_event(event):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    root = tmp_path_factory.mktemp("blame") / "home"
-    quick_home(root)
-    (root / "plugins/late.py").write_text(LATE)
-    home = Home(root)
-    return Workbench(home, desk_of(home))
+    return bench_in(tmp_path_factory.mktemp("blame") / "home", late=LATE)
 
 
 @pytest.mark.parametrize(

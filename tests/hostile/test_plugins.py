@@ -21,7 +21,7 @@ from svid.manifest.read import Known, validate
 from svid.plugin.quiet import stdout_aside
 from svid.render.weights import changed, fingerprint
 from tests.conftest import quick_home, svid
-from tests.e2e.tools import new
+from tests.e2e.tools import bench_in, new
 
 PYTHON = sys.executable
 HOSTILE = """
@@ -57,14 +57,7 @@ def svid_event(event):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("hostile") / "home"
-    quick_home(root)
-    (root / "plugins/hostile.py").write_text(HOSTILE)
-    from svid.cli.open import desk_of
-    from svid.workbench import Workbench
-
-    home = Home(root)
-    return Workbench(home, desk_of(home))
+    return bench_in(tmp_path_factory.mktemp("hostile") / "home", hostile=HOSTILE)
 
 
 def _errors(bench: Any) -> str:

@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from svid.cli.open import desk_of
 from svid.errors import StageError
-from svid.home import Home
 from svid.workbench import Workbench
-from tests.conftest import quick_home
-from tests.e2e.tools import new
+from tests.e2e.tools import bench_in, new
 
 WRONG = """
 from dataclasses import replace
@@ -141,11 +138,7 @@ def svid_join(out, clips):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("answers") / "home"
-    quick_home(root)
-    (root / "plugins/wrong.py").write_text(WRONG)
-    home = Home(root)
-    return Workbench(home, desk_of(home))
+    return bench_in(tmp_path_factory.mktemp("answers") / "home", wrong=WRONG)
 
 
 def told(bench: Workbench, mode: str, *, prompts: int = 1) -> str:
