@@ -187,11 +187,17 @@ def find_home(given: Path | None = None) -> Home:
 
 
 def make_home(root: Path) -> Home:
-    """Make a home in `root`, which must not be one yet. Nothing that is there is overwritten."""
+    """Make a home in `root`, which must not be one yet. Nothing that is there is overwritten. Raises HomeError where
+    that is no folder and can't become one."""
     if (root / "svid.toml").exists():
         raise HomeError(Problem(str(root), "", "is a svid home already"))
     home, bundled = Home(root.absolute()), bundled_dir()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise HomeError(Problem(str(root), "", "expected a folder, found a file")) from error
+    except OSError as error:
+        raise HomeError(Problem(str(root), "", f"can't be made: {error.strerror}")) from error
     shutil.copyfile(bundled / "svid.toml", root / "svid.toml")  # first, because it says where the other things are
     home.prepare()
     copies = ("watch/README.md", "watch/schema", "watch/examples", "db/README.md", "plugins/README.md")

@@ -37,6 +37,9 @@ def test_init_makes_a_home_once(tmp_path: Path) -> None:
         assert (folder / place).exists(), place
     (folder / "svid.toml").write_text("[daemon]\npoll = 9\n")
     assert "is a svid home already" in run(None, "init", str(folder), code=2).stderr
+    file = folder / "svid.toml"
+    assert f"{file}: expected a folder, found a file" in run(None, "init", str(file), code=2).stderr
+    assert f"{file / 'x'}: can't be made: Not a directory" in run(None, "init", str(file / "x"), code=2).stderr
     assert (folder / "svid.toml").read_text() == "[daemon]\npoll = 9\n"
 
 
