@@ -5,10 +5,14 @@ Exit codes: 0 done, 1 a job failed, 2 usage, 3 manifest invalid, 4 not found, 5 
 
 from __future__ import annotations
 
+import codecs
+import errno
 import importlib
 import io
 import logging
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +153,15 @@ class Cli(click.Group):
         except OSError as error:
             from svid.store.disk import storage_problem
 
-            problem = storage_problem(error)
-            if problem is None:
+            if ctx.params.get("debug") or error.errno == errno.EPIPE:  # click ends in silence when the reader is gone
                 raise
-            click.echo(f"svid: {problem}", err=True)
-            ctx.exit(75)
+            place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            problem = storage_problem(error)
+            found = problem or Problem(place, "", str(error.strerror or error))
+            if not place and found.file == "db":  # it may as well be what stdout goes to
+                found = replace(found, file="")
+            click.echo(f"svid: {str(found).removeprefix(': ')}", err=True)
+            ctx.exit(75 if problem else UsageError.exit_code)
 
 
 class _First(click.Group):
@@ -181,8 +189,10 @@ class _First(click.Group):
 def main(ctx: click.Context, home: Path | None, *, debug: bool) -> None:
     """Long video from Wan image-to-video models: SVI LoRAs against drift, no segment lost, every video continued by its
     ID."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path is printed with the bytes that it has, in every locale
-        sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path is printed with the bytes that it has; where the locale lacks a character, an escape stands for it.
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     logs.configure(logging.DEBUG if debug else logging.WARNING, as_json=False)
     ctx.obj = home
 

@@ -39,7 +39,9 @@ def _console() -> Console:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--ended", default=10, show_default=True, help="How many ended jobs to show.")
+@click.option(
+    "--ended", type=click.IntRange(0, 1_000_000), default=10, show_default=True, help="How many ended jobs to show."
+)
 @click.pass_context
 def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
     """What runs, what waits, what has ended."""

@@ -34,6 +34,8 @@ def sheet(ctx: click.Context, video: str, out: Path | None) -> None:
         strips = strips_of(segments, stored_clips(session, Blobs(home.blobs, home.tmp), segments))
         file, title = file_of(session, meant.video, segments[-1].id), title_of(meant.video)
     target = out.absolute() if out else _beside(home, file, video)
+    if target.is_dir():
+        raise UsageError(Problem(str(target), "", "expected a file, found a folder"))
     if not target.parent.is_dir():
         raise UsageError(Problem(str(target), "", "expected a place in a folder, found no such folder"))
     # Outside of the home: db/tmp may be on another file system, from which nothing can be renamed.

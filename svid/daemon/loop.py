@@ -262,8 +262,16 @@ class Daemon:
                 raise Paused(Problem(job, "", message, f"svid --home {root} up"))
 
     def _exit_code(self) -> int:
-        failed = StorageError.exit_code if self.later else int(self.failures + self.intake.refused > 0)
-        return failed if self.once else 0
+        if not self.once:
+            return 0
+        if self.later or ((self.stopping or self.draining) and self._left()):
+            return StorageError.exit_code
+        return int(self.failures + self.intake.refused > 0)
+
+    def _left(self) -> bool:
+        """Whether there is work that a run which was told to end has not done."""
+        with self.store.read() as session:
+            return queue.unanswered(session, self.home.id) > 0 or bool(claimed_names(self.home.claimed))
 
     def _gives_up(self) -> bool:
         """With a disk that can't be used: not to wait for it, because someone wants the daemon to end."""

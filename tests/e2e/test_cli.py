@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from svid.home import Home
 from svid.store.files import sha256_of
 from svid.workbench import Workbench
-from tests.conftest import quick_home
+from tests.conftest import quick_home, svid
 from tests.e2e.tools import data, run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -309,3 +311,21 @@ def test_what_the_verbs_write_is_rendered(cli_bench: Workbench, home: Home) -> N
     accept(cli_bench.desk, claimed)
     cli_bench.work()
     assert len(data(home, "show", "by verb")["segments"]) == 2
+
+
+def test_a_path_that_can_not_be_written_is_one_line(home: Home, tmp_path: Path) -> None:
+    nowhere = tmp_path / "file" / "x"
+    nowhere.parent.write_text("no folder")
+    assert run(home, "backup", str(nowhere), code=2).stderr == f"svid: {nowhere}: Not a directory\n"
+
+
+def test_what_stdout_has_no_letters_for_is_escaped(home: Home) -> None:
+    segment = data(home, "show", "harbour at dawn")["segments"][0]["id"]  # with the Chinese negative prompt
+    assert "\\u" in svid(home, "show", segment, PYTHONIOENCODING="ascii").stdout
+
+
+def test_a_full_stdout_is_not_the_database(home: Home) -> None:
+    command = [sys.executable, "-m", "svid", "--home", str(home.root), "status"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (75, "svid: No space left on device (free some space)\n")

@@ -194,3 +194,15 @@ def test_an_order_to_cancel_a_job_that_is_not_there_is_kept_for_what_may_become_
     daemon.intake.take()
     daemon._obey()
     assert daemon.orders.cancelled() == []
+
+
+@pytest.mark.parametrize("told", ["stopping", "draining"])
+def test_a_run_until_nothing_is_left_that_was_told_to_end_says_whether_something_is(daemon: Daemon, told: str) -> None:
+    daemon.once = True
+    setattr(daemon, told, 1)
+    assert daemon._exit_code() == 0
+    drop(daemon.home, "a.json", new("a", "one"))
+    daemon.intake.take()
+    assert daemon._exit_code() == StorageError.exit_code
+    daemon.once = False
+    assert daemon._exit_code() == 0, "who ends a daemon that watches wants just that"
