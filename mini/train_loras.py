@@ -21,8 +21,7 @@ NONE = Recycling(0.0, 0.0, 0.0)
 @dataclass(frozen=True)
 class Plan:
     """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format; `beside`: the LoRA
-    that is on and fixed, with batches of its own, in two steps of three; `cuts`: whether every third step of the
-    low-noise expert is on segments that have a cut, which it smooths away where it never saw one."""
+    that is on and fixed, with batches of its own, in two steps of three."""
 
     kind: str
     segments: str
@@ -34,12 +33,11 @@ class Plan:
     anchored: bool = True
     rate: float = 1.5e-2
     beside: str = ""
-    cuts: bool = False
 
 
 BOTH = ("high", "low")
 PLANS = {
-    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500, Recycling(), cuts=True),
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500, Recycling()),
     "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 4000, official=False, beside="svi-2.0-pro"),
     "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
     "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
@@ -64,9 +62,6 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     trainee = Trainee(experts, loras, learner.prompts, plain, special, plan.recycling, anchored=plan.anchored)
     if plan.kind == "svi-2.0-pro" and plan.recycling != NONE:
         trainee.chains = Chains(load_segments(options, "link"))
-    cutting = trainee
-    if plan.cuts:
-        cutting = Trainee(experts, loras, learner.prompts, plain, load_segments(options, "cut"), NONE)
     parameters = [p for lora in loras.values() for p in lora.parameters()]
     optimizer = Muon(parameters, plan.rate)
     parts: dict[str, Any] = dict(loras)
@@ -78,8 +73,6 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
         expert = plan.experts[number % len(plan.experts)]
         if plan.kind == "distill":
             loss, notes = distill_step(trainee, expert, number, options.device)
-        elif plan.cuts and expert == "low" and number // len(plan.experts) % 3 == 2:
-            loss, notes = recycling_step(cutting, f"hard-cut, {plan.kind}", expert, number, options.device)
         elif fixed and number % 3:
             with Applied(experts, fixed):
                 loss, notes = recycling_step(trainee, f"{plan.kind}, {plan.beside}", expert, number, options.device)

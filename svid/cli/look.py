@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.tree import Tree
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -82,7 +82,8 @@ def status(ctx: click.Context, ended: int, *, as_json: bool) -> None:
         console.print(f"taken, but no jobs yet: {_few(found['taken'])}", markup=False)
     if inbox["not_manifests"]:
         console.print(f"in the inbox, but no manifests: {_few(inbox['not_manifests'])}", markup=False)
-    table = Table("job", "state", "video", "file", "progress", box=None)
+    ids = [Column(name, no_wrap=True, min_width=13) for name in ("job", "video")]  # to be copied, whole
+    table = Table(ids[0], "state", ids[1], "file", "progress", box=None)
     for job in found["jobs"]:
         progress = f"waits for {found['waits'][job['id']]}" if job["id"] in found["waits"] else _progress(job)
         table.add_row(job["id"], job["state"], job["video"], escape(job["file"]), escape(progress))

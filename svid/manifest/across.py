@@ -205,7 +205,8 @@ def _again(data: Mapping[str, Any]) -> Iterator[Fault]:
             message = f"would hold for more than the segment that is rendered again, found {key} beside redo"
             yield Fault(key, message, "leave it out; `branch` goes another way from the segment before it")
     for key in data if data.get("reproduce") is not None else ():
-        if key not in (*BESIDE, *START) and data[key] not in (None, {}, [], (), False):
+        said = data[key] is not None and data[key] is not False and data[key] not in ({}, [], ())
+        if said and key not in (*BESIDE, *START):
             yield Fault(key, "expected the same as before, with nothing changed, found it beside reproduce")
 
 

@@ -60,6 +60,10 @@ def _another(
     before = old.settings.model_copy(update={"loras": old.loras})
     plan = build_plan(manifest, config, recipes, pictures, Parent(parent.video, old.index, before, parent.room), file)
     fresh = plan.segments[0]
+    latents = recipes[fresh.settings.recipe].layout.pad == "zero_latent"
+    if latents and old.image and "anchor" in pictures and pictures["anchor"].pixels != old.image.pixels:
+        message = f"expected the start picture, found another one: {fresh.settings.recipe} begins with its anchor"
+        raise ManifestError(Problem(file, "anchor", message, "a new video begins with another picture"))
     if old.cut is not None and manifest.prompts is not None:
         refuse(without_trigger(config, fresh.settings.model, old.cut.lora, fresh.settings.prompt, file, "prompts[0]"))
     seed, after = old.seed if manifest.seed is None else manifest.seed, _dropping(manifest, old.after)

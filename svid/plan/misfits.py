@@ -16,6 +16,9 @@ from svid.plan.resolve import can_stream
 from svid.plan.settings import ClipRef, LoraStrength, Parent, PictureRef, Settings
 from svid.wan.samplers import SAMPLERS, final_sigmas
 
+ALONE = {"branch", "name", "priority", "segments", "encode"}
+"""What a branch may say that has no segment of its own."""
+
 
 def misfits(
     manifest: Manifest,
@@ -39,6 +42,7 @@ def misfits(
         *_cuts(manifest, settings, config, recipe, file),
         *_beyond(manifest, file, wanted),
         *_dropped(manifest, parent, file),
+        *_idle(manifest, file, wanted),
     ]
     repeat = manifest.conditioning.repeat_first
     if parent is not None and manifest.redo is None and repeat not in (None, parent.settings.layout.repeat_first):
@@ -76,6 +80,10 @@ def _sampling(
     if manifest.sample.shift is not None and sampling.sigmas is not None:
         message = "would change nothing: the video has sigmas of its own, which are shifted already"
         yield Problem(file, "sample.shift", message, "say steps as well, or sigmas")
+    guidance = manifest.sample.guidance
+    if "low" not in recipe.experts and guidance is not None and guidance.low != guidance.high:
+        message = f"would change nothing: {recipe.name} has one transformer, whose guidance scale is `high`"
+        yield Problem(file, "sample.guidance.low", message, "one number is for all there is")
     before = parent.settings.negative if parent else recipe.negative
     if manifest.negative not in (None, before) and sampling.guidance_high == sampling.guidance_low == 1:
         message = "would change nothing: with a guidance scale of 1 only the prompt is looked at"
@@ -162,6 +170,14 @@ def _beyond(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
     if len(manifest.anchors or ()) > wanted:
         message = f"expected at most {wanted}, one per segment, found {len(manifest.anchors or ())}"
         yield Problem(file, "anchors", message)
+
+
+def _idle(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
+    """What a branch says that renders no segment: nothing of it would be handed on."""
+    for key in sorted(manifest.model_fields_set - ALONE) if not wanted else ():
+        if getattr(manifest, key) != type(manifest).model_fields[key].get_default(call_default_factory=True):
+            message = "would change nothing: a branch without new segments is what is there"
+            yield Problem(file, key, message, "say it with the segments that are to have it")
 
 
 def _dropped(manifest: Manifest, parent: Parent | None, file: str) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,12 @@ def open_store(database: Path, migrations: Path) -> Store:
         if problem is not None and not is_damaged(error):
             # "unable to open database file" is what SQLite says of a read-only file system; the reason is worth more
             raise StorageError(trouble_at_a_glance(database.parent, 0) or problem) from error
-        hint = "svid recover rebuilds it" if is_damaged(error) else ""
-        raise StoreError(Problem(database.name, "", f"can't be used as a database: {error}", hint)) from error
+        said = Problem(
+            f"db/{database.name}", "", f"can't be used as a database: {getattr(error, 'orig', None) or error}"
+        )
+        if is_damaged(error):  # another one may be put in its place, which a daemon waits for
+            raise StorageError(replace(said, hint="svid recover rebuilds it")) from error
+        raise StoreError(said) from error
     return Store(engine)
 
 

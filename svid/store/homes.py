@@ -55,9 +55,14 @@ def open_home(home: Home, migrations: Path) -> Store:
 
     Raises StorageError where it is gone from a home that has done work: an empty one in its place would look as if
     there had never been any; else what `open_store` raises."""
-    if not home.database.is_file() and _has_worked(home):
+    if not _is_there(home.database) and _has_worked(home):
         raise StorageError(GONE)
     return open_store(home.database, migrations)
+
+
+def _is_there(database: Path) -> bool:
+    """Whether there is a file with something in it: one of no bytes is, for SQLite, a database without tables."""
+    return database.is_file() and database.stat().st_size > 0
 
 
 def _has_worked(home: Home) -> bool:

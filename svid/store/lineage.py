@@ -90,7 +90,7 @@ def _near(session: Session, written: str) -> str:
     import difflib
 
     names = list(session.scalars(select(Video.name).order_by(Video.created.desc()).limit(1000)))
-    near = difflib.get_close_matches(written, names, n=3)
+    near = difflib.get_close_matches(written, dict.fromkeys(names), n=3)
     return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "svid status lists the videos"
 
 

@@ -100,9 +100,11 @@ def test_without_a_database_the_receipts_give_back_what_was_answered(copy: Home)
     assert len(bench.run({"extend": "a", "prompts": ["four"]})["segments"]) == 4
 
 
-@pytest.mark.parametrize("blobs", [True, False])
-def test_a_database_that_is_gone_is_not_made_anew(copy: Home, *, blobs: bool) -> None:
+@pytest.mark.parametrize(("blobs", "emptied"), [(True, False), (False, False), (True, True)])
+def test_a_database_that_is_gone_is_not_made_anew(copy: Home, *, blobs: bool, emptied: bool) -> None:
     no_database(copy)
+    if emptied:  # as a disk that was full may leave it
+        copy.database.touch()
     if not blobs:  # as where the disk of [store] is not mounted
         shutil.rmtree(copy.blobs)
     for command in (["tree"], ["show", "a"], ["extend", "a"], ["up", "--once"]):
@@ -111,7 +113,8 @@ def test_a_database_that_is_gone_is_not_made_anew(copy: Home, *, blobs: bool) ->
         assert "svid.db: is gone (put it back" in done.stderr
     assert "svid.db: is gone" in run(copy, "status").stdout
     assert "svid.db: is gone" in run(copy, "doctor").stdout
-    assert not copy.database.exists()
+    assert copy.database.exists() == emptied
+    assert not emptied or copy.database.stat().st_size == 0
 
 
 class Killed(BaseException):

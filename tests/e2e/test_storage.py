@@ -265,6 +265,8 @@ def test_status_answers_without_a_database_that_can_be_read(tmp_path: Path) -> N
     assert "can't be used as a database" in found["stopped"]
     assert found["jobs"] == []
     assert "stopped: " in svid(home, "status").stdout
+    done = svid(home, "up", "--once", check=False)
+    assert (done.returncode, "file is not a database (svid recover rebuilds it)" in done.stderr) == (75, True)
 
 
 def test_a_verb_says_that_the_disk_is_full(tmp_path: Path) -> None:

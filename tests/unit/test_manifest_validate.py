@@ -181,3 +181,7 @@ def test_options_of_every_plugin_are_built() -> None:
     assert built == {"tint": TintOptions(amount=1.0, colours=("red",))}
     with pytest.raises(ManifestError, match="did you mean tint"):
         build_options({"tin": {}}, OPTIONS)
+
+
+def test_a_proof_takes_no_seed_not_even_zero() -> None:
+    assert one({"reproduce": "harbour", "seed": 0}).where == "seed"

@@ -13,7 +13,7 @@ from svid.manifest.model import Manifest
 from svid.plan.again import plan_again
 from svid.plan.build import Plan, Planned, build_plan
 from svid.plan.settings import ClipRef, Parent
-from tests.unit.test_plan import CONFIG, PICTURES, PLAIN, PRO, RECIPES, parent_of, plan_of
+from tests.unit.test_plan import CONFIG, IMAGE, PICTURES, PLAIN, PRO, RECIPES, parent_of, plan_of
 
 TAILED = PLAIN.model_copy(update={"name": "tailed", "layout": Layout(motion_frames=5, seam="tail")})
 WORDS = "the camera makes a hard cut"
@@ -113,3 +113,40 @@ def test_a_rate_that_is_written_short_is_the_clip_s(written: float | None) -> No
     other = Manifest.model_validate({"clip": "a.mp4", "prompts": ["one"], "fps": 30.0})
     with pytest.raises(ManifestError, match=r"fps: expected 29\.97, the rate of the clip"):
         build_plan(other, CONFIG, RECIPES, {}, clip=clip)
+
+
+@pytest.mark.parametrize(
+    "said", [{"seed": 9}, {"sample": {"steps": 7}}, {"negative": "ugly"}, {"recipe": "i2v"}, {"reuse": False}]
+)
+def test_a_branch_that_renders_nothing_says_nothing_of_rendering(said: dict[str, Any]) -> None:
+    before = parent_of(plan_of())
+    (key,) = said
+    with pytest.raises(ManifestError, match=f"{key}: would change nothing: a branch without new segments"):
+        plan_of(before, branch="v1@1", **said)
+    plan_of(before, branch="v1@1", name="other", priority=3, encode={"codec": "ffv1"}, segments=0)
+    assert plan_of(before, branch="v1@1", prompts=["two"], **said).length == 2
+
+
+def test_one_transformer_has_one_guidance_scale() -> None:
+    old = PLAIN.model_copy(update={"name": "old", "base": "wan2.1-i2v", "boundary": 0.0})
+    assert "low" not in old.experts
+
+    def plan(guidance: Any) -> Plan:
+        values = {"recipe": "old", "image": "a.png", "prompts": ["one"], "sample": {"guidance": guidance}}
+        return build_plan(Manifest.model_validate(values), CONFIG, {"old": old}, PICTURES)
+
+    with pytest.raises(ManifestError, match=r"sample\.guidance\.low: would change nothing: old has one transformer"):
+        plan({"high": 3, "low": 4})
+    assert plan(3).settings.sampling.guidance_high == 3
+
+
+def test_another_take_of_the_first_segment_begins_with_the_same_picture() -> None:
+    takes = plan_of().segments
+    manifest = Manifest.model_validate({"redo": "v1", "ripple": True, "anchor": "b.png", "seed": 3})
+    parent = Parent("v1", 0, takes[0].after)
+    other = IMAGE.model_copy(update={"pixels": "other"})
+    with pytest.raises(
+        ManifestError, match=r"anchor: expected the start picture, found another one: svi-2\.0-pro begins"
+    ):
+        plan_again(manifest, CONFIG, RECIPES, {"anchor": other}, parent, takes)
+    assert plan_again(manifest, CONFIG, RECIPES, {"anchor": IMAGE}, parent, takes).segments[0].seed == 3

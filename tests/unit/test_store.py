@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from svid.daemon.metrics import write_metrics
-from svid.errors import BlobError, StoreError
+from svid.errors import BlobError, StorageError, StoreError
 from svid.home import Home, bundled_dir
 from svid.store.blobs import Blobs
 from svid.store.engine import Store, connect, migrate, open_store
@@ -83,7 +83,9 @@ def test_a_database_of_a_newer_svid_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "svid.db").write_bytes(b"this is not a database, and never was" * 100)
-    with pytest.raises(StoreError, match=r"svid\.db: can't be used as a database"):
+    with pytest.raises(
+        StorageError, match=r"db/svid\.db: can't be used as a database: file is not a database \(svid rec"
+    ):
         open_store(tmp_path / "svid.db", MIGRATIONS)
 
 
