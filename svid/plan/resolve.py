@@ -59,7 +59,7 @@ def resolve(
         goes_on = base.model_dump()
         if name != base.recipe:
             # Another recipe brings its own numbers; what makes it the same video stays.
-            kept = ("prompt", "seed", "width", "height", "fps", "options", "codec", "quality", "anchor")
+            kept = ("prompt", "seed", "width", "height", "fps", "options", "codec", "quality", "anchor", "stream")
             goes_on = {key: goes_on[key] for key in kept}
         values |= goes_on
     values = _written(manifest, values | {"recipe": name, "model": model})

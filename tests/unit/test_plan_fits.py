@@ -150,3 +150,11 @@ def test_another_take_of_the_first_segment_begins_with_the_same_picture() -> Non
     ):
         plan_again(manifest, CONFIG, RECIPES, {"anchor": other}, parent, takes)
     assert plan_again(manifest, CONFIG, RECIPES, {"anchor": IMAGE}, parent, takes).segments[0].seed == 3
+
+
+def test_another_recipe_goes_on_as_a_stream_where_it_can() -> None:
+    before = parent_of(plan_of(decode={"stream": True}))
+    assert before.settings.stream
+    assert plan_of(before, extend="v1", recipe="fast").settings.stream
+    assert not plan_of(before, extend="v1", recipe="i2v").settings.stream
+    assert not plan_of(parent_of(plan_of()), extend="v1", recipe="fast").settings.stream
