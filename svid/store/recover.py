@@ -60,9 +60,10 @@ def rebuild(home: Home, migrations: Path) -> Report:
             blobs = Blobs(home.blobs, home.tmp)
             _take(session, blobs, old, report)
             known = set(session.scalars(select(Video.id).where(Video.tip_id.is_not(None))))
+            before = _placed(session)
             for rows in receipts:
                 _take(session, blobs, rows, report)
-            _point(session, known)
+            _point(session, known - {video for video, *_ in _placed(session) - before})
             _count_attempts(session)
     finally:
         store.close()
@@ -226,11 +227,20 @@ def _doubt(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any
         row["seq"] = number or row["seq"]
     elif model is Video:
         row["tip_id"] = row["tip_id"] if session.get(Segment, row["tip_id"] or "") else None
+        there = session.get(Video, row["id"])
+        if there is not None and there.tip_id is None:  # its segment was not there when its row was
+            there.tip_id = row["tip_id"]
     return None
 
 
 def _named(row: Mapping[str, Any]) -> str:
     return str(next((row[key] for key in ("id", "sha256", "segment_id", "job_id") if key in row), "?"))[:16]
+
+
+def _placed(session: Session) -> set[tuple[str, str, int]]:
+    """What jobs have put into videos: video, job, place."""
+    rows = select(Job.video_id, Job.id, JobSegment.index).join(JobSegment, JobSegment.job_id == Job.id)
+    return {(video, job, index) for video, job, index in session.execute(rows)}
 
 
 def _point(session: Session, known: set[str]) -> None:

@@ -324,3 +324,22 @@ def test_an_answer_that_was_cut_off_is_given_after_a_recovery(tmp_path: Path) ->
     (folder,) = (path.parent for path in home.done.glob("*/result.json"))
     assert (folder / "manifest.json").is_file()
     assert rows(home, "SELECT state, answered FROM job") == [("done", 1)]
+
+
+def test_what_came_since_an_older_copy_of_the_database_is_where_videos_end(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home")
+    bench.run(new("v", "one", "two"))
+    old = tmp_path / "yesterday.db"
+    with contextlib.closing(sqlite3.connect(bench.home.database)) as connection:
+        connection.execute("VACUUM INTO ?", (str(old),))
+    bench.run({"extend": "v", "prompts": ["three"]})
+    bench.run({"redo": "v", "seed": 9})
+    bench.run(new("w", "one"))
+    tips = rows(bench.home, "SELECT id, name, tip_id FROM video ORDER BY id")
+    bench.store.close()
+    for file in bench.home.db.glob("svid.db*"):
+        file.unlink()
+    shutil.move(old, bench.home.database)
+    assert run(bench.home, "recover", "--yes").exit_code == 0
+    assert rows(bench.home, "SELECT id, name, tip_id FROM video ORDER BY id") == tips
+    assert "0 segments, 0 blobs" in run(bench.home, "gc").stdout
