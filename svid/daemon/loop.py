@@ -34,13 +34,12 @@ from svid.inbox.doorbell import Doorbell
 from svid.store import queue
 from svid.store.engine import Store
 from svid.store.homes import roots
-from svid.store.models import Job
+from svid.store.models import LIVE, Job
 from svid.store.scratch import sweep_dead
 from svid.store.snapshots import Snapshots, sweep
 
 log = logging.getLogger("svid.daemon")
 
-LIVE = ("queued", "running")
 STOPPING = ("segment", "step", "now")
 """When the job in hand ends after one, two and three signals."""
 GRACE = 5

@@ -31,7 +31,7 @@ from svid.store.blobs import Blobs
 from svid.store.engine import Store
 from svid.store.files import make_folder, sync_folder, write_whole
 from svid.store.homes import roots
-from svid.store.models import Artifact, Asset, Blob, Clip, Job, JobSegment, Segment, Video, now
+from svid.store.models import LIVE, Artifact, Asset, Blob, Clip, Job, JobSegment, Segment, Video, now
 
 YOUNG = 3600.0
 """Seconds in which a file or a segment may still be about to be used by a job that runs."""
@@ -39,7 +39,6 @@ YOUNG = 3600.0
 STAMP = "%Y%m%dT%H%M%SZ"
 BATCH = 400
 ASSET = re.compile(rb"asset:([0-9a-f]{64})")
-LIVE = ("queued", "running")
 ENDED = ("done", "failed")
 
 

@@ -126,6 +126,10 @@ class Video(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+LIVE = ("queued", "running")
+"""The states of a job that somebody will still work on."""
+
+
 class Job(Base):
     """An accepted manifest. The row is the truth; the file in the watch/ of its home is its receipt."""
 

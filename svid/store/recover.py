@@ -24,9 +24,9 @@ from svid.store.blobs import Blobs
 from svid.store.engine import open_store
 from svid.store.files import make_folder, publish, sync_folder
 from svid.store.ids import ask_key, segment_id
-from svid.store.models import Attempt, Base, Job, JobSegment, KnownHome, Moment, Segment, Video
+from svid.store.models import LIVE, Attempt, Base, Job, JobSegment, KnownHome, Moment, Segment, Video
 from svid.store.receipt import Receipts
-from svid.store.rows import TABLES, put
+from svid.store.rows import TABLES, put, typed
 
 Rows = dict[str, list[dict[str, Any]]]
 PATIENCE = 256
@@ -201,11 +201,23 @@ def _put(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any],
     try:
         reason = _doubt(session, blobs, model, row, report)
         if reason is None:
+            if model is Job:
+                _go_on(session, row)
             with session.begin_nested():
                 report.found[model.__tablename__] += put(session, model, row)
     except (SQLAlchemyError, LookupError, TypeError, ValueError, AttributeError) as error:
         return f"does not fit: {str(error).splitlines()[0]}"
     return reason
+
+
+def _go_on(session: Session, row: Mapping[str, Any]) -> None:
+    """Let a job that an older database has not at its end be as far as a receipt tells: it would be done once more."""
+    there, told = session.get(Job, row["seq"]), typed(Job, row)
+    if there is None or there.id != told["id"] or there.state not in LIVE:
+        return
+    if told["state"] not in LIVE or told["attempt"] > there.attempt:
+        for key in told.keys() - {"seq"}:
+            setattr(there, key, told[key])
 
 
 def _doubt(session: Session, blobs: Blobs, model: type[Base], row: dict[str, Any], report: Report) -> str | None:

@@ -343,3 +343,23 @@ def test_what_came_since_an_older_copy_of_the_database_is_where_videos_end(tmp_p
     assert run(bench.home, "recover", "--yes").exit_code == 0
     assert rows(bench.home, "SELECT id, name, tip_id FROM video ORDER BY id") == tips
     assert "0 segments, 0 blobs" in run(bench.home, "gc").stdout
+
+
+def test_a_job_that_an_older_copy_of_the_database_has_in_the_queue_is_not_done_again(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home")
+    bench.run(new("v", "one", "two"))
+    bench.accept({"extend": "v", "prompts": ["three"]})
+    old = tmp_path / "yesterday.db"
+    with contextlib.closing(sqlite3.connect(bench.home.database)) as connection:
+        connection.execute("VACUUM INTO ?", (str(old),))
+    bench.work()
+    before = content(bench.home, "job", "video", "segment", "job_segment", "artifact", "attempt")
+    bench.store.close()
+    for file in bench.home.db.glob("svid.db*"):
+        file.unlink()
+    shutil.move(old, bench.home.database)
+    assert run(bench.home, "recover", "--yes").exit_code == 0
+    assert content(bench.home, *before) == before
+    assert run(bench.home, "up", "--once").exit_code == 0
+    assert content(bench.home, *before) == before
+    assert run(bench.home, "verify").stdout.endswith(" 0 wrong\n")
