@@ -11,10 +11,11 @@ import click
 from svid.api import Finding
 from svid.cli import home_of
 from svid.cli.models import rows_of
-from svid.cli.open import plugins_of, store_of
+from svid.cli.open import store_of
 from svid.config import weights_path
 from svid.home import Home
 from svid.manifest.words import near
+from svid.plugin import plugins_of
 from svid.store.blobs import Blobs
 
 

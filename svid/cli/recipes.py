@@ -52,7 +52,7 @@ def show(ctx: click.Context, name: str, *, as_json: bool) -> None:
 
 
 def _known(ctx: click.Context) -> dict[str, Recipe]:
-    from svid.cli.open import plugins_of
+    from svid.plugin import plugins_of
 
     return plugins_of(home_of(ctx)).recipes()
 

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from svid.api import Recipe
 from svid.cli import home_of
 from svid.cli.ask import put
-from svid.cli.open import plugins_of, store_of
+from svid.cli.open import store_of
 from svid.cli.operate import job_of
 from svid.errors import Problem, Refused
 from svid.inbox.drop import drop_json
 from svid.manifest.model import Manifest
 from svid.manifest.rest import rest
 from svid.plan.build import count
+from svid.plugin import plugins_of
 from svid.store.lineage import is_changing, placed
 from svid.store.models import Job, JobSegment, Segment, Video
 

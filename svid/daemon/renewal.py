@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from svid.errors import ConfigError, Problem, SvidError
-from svid.home import Home, bundled_dir
+from svid.home import Home
 from svid.inbox.accept import Desk
+from svid.plugin import plugins_of
 from svid.plugin.find import plugin_files
-from svid.plugin.manager import Plugins
 from svid.store.engine import Store
 
 Stamp = dict[str, tuple[int, int, int]]
@@ -33,7 +33,7 @@ class Renewal:
         rests, self._seen = found == self._seen, found
         if found == self._read or not rests:
             return None
-        changed = sorted({*found.items()} ^ {*self._read.items()})
+        changed = {*found.items()} ^ {*self._read.items()}
         names = sorted({Path(name).relative_to(self._root).as_posix() for name, _ in changed})
         self._read = found
         try:
@@ -41,9 +41,7 @@ class Renewal:
             if home.db != self._home.db:
                 message = f"expected the folder that this daemon began with, {self._home.db}, found {home.db}"
                 raise ConfigError(Problem("svid.toml", "store.path", message, "end the daemon and start it again"))
-            plugins = Plugins.load(bundled_dir() / "plugins", home.plugins)
-            plugins.require(home.config.chain.stages)
-            desk = Desk(home, self._store, plugins)
+            desk = Desk(home, self._store, plugins_of(home))
         except SvidError as error:
             problems = [problem.as_dict() for problem in error.problems]
             self._show({"event": "not-renewed", "changed": names, "errors": problems})

@@ -98,6 +98,16 @@ def test_another_store_is_not_taken_up(daemon: Daemon, told: Told) -> None:
     assert "expected the folder that this daemon began with" in problem["message"]
 
 
+def test_a_chain_that_lacks_a_stage_is_not_taken_up(daemon: Daemon, told: Told) -> None:
+    file, desk = daemon.home.root / "svid.toml", daemon.intake.desk
+    file.write_text(file.read_text().replace('"encode", ', ""))
+    daemon._renew()
+    daemon._renew()
+    (problem,) = told.events[-1]["errors"]
+    assert (problem["file"], problem["where"]) == ("svid.toml", "chain.stages")
+    assert daemon.intake.desk is desk
+
+
 def test_the_job_in_hand_ends_as_it_began_and_the_next_has_a_new_process(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
