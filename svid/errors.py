@@ -16,6 +16,7 @@ SvidError
 │   ├── MadeOtherwise
 │   └── NotReproduced
 ├── NotFound              no such video, segment or job
+│   └── Ambiguous
 ├── StoreError            the database or a blob
 │   ├── BlobError
 │   └── StorageError      the disk: full, read-only, broken, locked; what met it is tried again
@@ -159,6 +160,10 @@ class NotFound(SvidError):
     """There is no such video, segment or job."""
 
     exit_code = 4
+
+
+class Ambiguous(NotFound):
+    """More than one video, segment or job is named."""
 
 
 class StoreError(SvidError):

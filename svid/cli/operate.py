@@ -7,7 +7,6 @@ import shlex
 import sys
 
 import click
-from sqlalchemy import select
 
 from svid.cli import home_of
 from svid.cli.open import store_of
@@ -17,6 +16,7 @@ from svid.errors import NotFound, Problem, Refused
 from svid.home import Home
 from svid.store import queue
 from svid.store.engine import Store
+from svid.store.lineage import job_begun
 from svid.store.models import Job
 
 UNIT = """\
@@ -128,8 +128,7 @@ def _orders(home: Home) -> Orders:
 def job_of(store: Store, written: str) -> Job:
     """The job with this id or unique beginning of one. Raises NotFound."""
     with store.read() as session:
-        found = list(session.scalars(select(Job).where(Job.id.startswith(written, autoescape=True)).limit(2)))
-    if len(found) != 1 or len(written) < 4:
-        message = "several jobs begin so" if len(found) > 1 else "no job has this id"
-        raise NotFound(Problem(written, "", message, "svid status lists them; four characters are enough"))
-    return found[0]
+        found = job_begun(session, written)
+    if found is None:
+        raise NotFound(Problem(written, "", "no job has this id", "svid status lists them; four characters are enough"))
+    return found

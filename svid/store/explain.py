@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from svid.errors import NotFound, Problem
-from svid.store.lineage import SHORTEST_PREFIX, resolve, segment_at
+from svid.errors import Ambiguous, NotFound, Problem
+from svid.store.lineage import resolve, segment_at, segment_begun
 from svid.store.models import Segment
 
 PASSING = ("stages", "resumed")
@@ -17,13 +16,17 @@ PASSING = ("stages", "resumed")
 
 
 def find_segment(session: Session, written: str) -> Segment:
-    """The segment that is named: by its id or a unique beginning of it, as `VIDEO@k`, or as the last one of a video.
-    Raises NotFound."""
-    if len(written) >= SHORTEST_PREFIX:
-        found = list(session.scalars(select(Segment).where(Segment.id.startswith(written, autoescape=True)).limit(2)))
-        if len(found) == 1:
-            return found[0]
-    base = resolve(session, written)
+    """The segment that is named: as `VIDEO@k` or as the last one of a video, else by its id or a unique beginning of
+    it, which may be a video's name by chance. Raises NotFound."""
+    try:
+        base = resolve(session, written)
+    except Ambiguous:
+        raise
+    except NotFound:
+        found = segment_begun(session, written)
+        if found is None:
+            raise
+        return found
     if base.video.tip_id is None:
         raise NotFound(Problem(written, "", "the video has no segment yet"))
     if base.length is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, not_, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from svid.errors import NotFound, Problem
+from svid.errors import Ambiguous, NotFound, Problem
 from svid.store.models import Artifact, Asset, Job, JobSegment, Segment, Video
 
 SHORTEST_PREFIX = 4
 
+CANDIDATES = 5
+"""How many of those that may be meant are named."""
 
 NUMBER = re.compile(r"-?[0-9]{1,9}")
 """What stands behind the @ of a reference."""
@@ -31,8 +34,8 @@ def resolve(session: Session, written: str, *, later: bool = False) -> Reference
     """Find the video that `written` names: its id, its name, a unique prefix of its id, each with `@k` or without. With
     `later` a video is meant as its jobs leave it, so that while it has any, k is not looked up.
 
-    Raises NotFound where nothing matches (naming what is near) or where more than one does (naming each), and where the
-    video has no segment k.
+    Raises NotFound where nothing matches (naming what is near) and where the video has no segment k, Ambiguous where
+    more than one matches (naming them).
     """
     matches = _videos(session, written)
     head, at, tail = written.rpartition("@")
@@ -45,8 +48,7 @@ def resolve(session: Session, written: str, *, later: bool = False) -> Reference
     if not matches:
         raise NotFound(Problem(written, "", "no video has this id or name", _near(session, head or written)))
     if len(matches) > 1:
-        listed = ", ".join(f"{video.id} ({video.name})" for video in matches[:8])
-        raise NotFound(Problem(written, "", f"{len(matches)} videos match", f"say which by id: {listed}"))
+        raise ambiguous(written, "videos", [f"{video.id} ({video.name})" for video in matches])
     return Reference(matches[0], None)
 
 
@@ -62,6 +64,38 @@ def _videos(session: Session, written: str) -> list[Video]:
         return named
     begins = Video.id.startswith(written, autoescape=True)
     return list(session.scalars(select(Video).where(begins).order_by(Video.id)))
+
+
+def begun(session: Session, ids: InstrumentedAttribute[str], written: str) -> list[str]:
+    """The ids of a table that begin with what was `written`, one more than are ever named at the most; none where that
+    is too short to say which is meant."""
+    if len(written) < SHORTEST_PREFIX:
+        return []
+    found = select(ids).where(ids.startswith(written, autoescape=True)).order_by(ids)
+    return list(session.scalars(found.limit(CANDIDATES + 1)))
+
+
+def ambiguous(written: str, what: str, found: Sequence[str]) -> Ambiguous:
+    """The error for a name or a beginning that is that of several `what`, the first of which it names."""
+    count = str(len(found)) if len(found) <= CANDIDATES else f"more than {CANDIDATES}"
+    hint = f"say which by id: {', '.join(found[:CANDIDATES])}"
+    return Ambiguous(Problem(written, "", f"is ambiguous: {count} {what} match", hint))
+
+
+def segment_begun(session: Session, written: str) -> Segment | None:
+    """The segment whose id begins with what was `written`, None where there is none. Raises Ambiguous."""
+    found = begun(session, Segment.id, written)
+    if len(found) > 1:
+        raise ambiguous(written, "segments", found)
+    return session.get_one(Segment, found[0]) if found else None
+
+
+def job_begun(session: Session, written: str) -> Job | None:
+    """The job whose id begins with what was `written`, None where there is none. Raises Ambiguous."""
+    found = begun(session, Job.id, written)
+    if len(found) > 1:
+        raise ambiguous(written, "jobs", found)
+    return session.scalars(select(Job).where(Job.id == found[0])).one() if found else None
 
 
 def is_changing(session: Session, video: Video) -> bool:
@@ -150,13 +184,12 @@ def placed(session: Session, video: Video, segment: Segment) -> tuple[JobSegment
 
 
 def resolve_stored(session: Session, written: str) -> str | None:
-    """The whole id of the segment or asset that a prefix of at least four characters names; None where not just one."""
-    if len(written) < SHORTEST_PREFIX:
-        return None
-    found: list[str] = []
-    for column in (Segment.id, Asset.sha256):
-        found += session.scalars(select(column).where(column.startswith(written, autoescape=True)).limit(2))
-    return found[0] if len(found) == 1 else None
+    """The whole id of the segment or asset that a prefix of at least four characters names; None where there is none.
+    Raises Ambiguous."""
+    found = begun(session, Segment.id, written) + begun(session, Asset.sha256, written)
+    if len(found) > 1:
+        raise ambiguous(written, "segments and assets", found)
+    return found[0] if found else None
 
 
 def counts(session: Session, home: str) -> dict[str, int]:

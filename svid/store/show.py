@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from svid.errors import NotFound
+from svid.errors import Ambiguous, NotFound
 from svid.home import Home
 from svid.store.files import sheet_beside
 from svid.store.homes import roots
-from svid.store.lineage import ancestor, chain, resolve
+from svid.store.lineage import ancestor, chain, job_begun, resolve, segment_begun
 from svid.store.models import Artifact, Attempt, Job, JobSegment, Segment, Video
 
 
@@ -106,6 +106,8 @@ def find_anything(session: Session, home: Home, written: str) -> dict[str, Any]:
             if row is not None:
                 return {"kind": "segment", **_segment(session, row)}
         return {"kind": "video", **video_as_dict(session, home, meant.video)}
+    except Ambiguous:
+        raise
     except NotFound as error:
         for kind, finder in (("job", _find_job), ("segment", _find_segment)):
             found = finder(session, written)
@@ -115,11 +117,11 @@ def find_anything(session: Session, home: Home, written: str) -> dict[str, Any]:
 
 
 def _find_job(session: Session, written: str) -> dict[str, Any] | None:
-    rows = list(session.scalars(select(Job).where(Job.id.startswith(written, autoescape=True)).limit(2)))
-    if len(written) < 4 or len(rows) != 1:
+    row = job_begun(session, written)
+    if row is None:
         return None
-    attempts = select(Attempt).where(Attempt.job_id == rows[0].id).order_by(Attempt.n)
-    return job_as_dict(rows[0]) | {
+    attempts = select(Attempt).where(Attempt.job_id == row.id).order_by(Attempt.n)
+    return job_as_dict(row) | {
         "attempts": [
             {"n": one.n, "outcome": one.outcome, "memory": one.memory, "detail": one.detail, "segments": one.committed}
             for one in session.scalars(attempts)
@@ -128,8 +130,8 @@ def _find_job(session: Session, written: str) -> dict[str, Any] | None:
 
 
 def _find_segment(session: Session, written: str) -> dict[str, Any] | None:
-    rows = list(session.scalars(select(Segment).where(Segment.id.startswith(written, autoescape=True)).limit(2)))
-    return _segment(session, rows[0]) if len(written) >= 4 and len(rows) == 1 else None
+    row = segment_begun(session, written)
+    return _segment(session, row) if row is not None else None
 
 
 def _segment(session: Session, segment: Segment) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
+from svid.cli.operate import job_of
 from svid.daemon.metrics import write_metrics
-from svid.errors import BlobError, StorageError, StoreError
+from svid.errors import Ambiguous, BlobError, NotFound, StorageError, StoreError
 from svid.home import Home, bundled_dir
 from svid.store.blobs import Blobs
 from svid.store.engine import Store, connect, migrate, open_store
-from svid.store.lineage import counts
-from svid.store.models import Base, Blob, JobSegment, Segment, Video
+from svid.store.explain import find_segment
+from svid.store.lineage import counts, resolve, resolve_stored
+from svid.store.models import Base, Blob, Job, JobSegment, Segment, Video
+from svid.store.show import find_anything
 
 MIGRATIONS = bundled_dir() / "db" / "migrations"
 
@@ -171,3 +174,63 @@ def test_status_and_metrics_count_a_million_segments_without_reading_their_rows(
     with store.read() as session:
         plans = [session.execute(text(f"EXPLAIN QUERY PLAN {words}")).one()[3] for words in about]
     assert plans == ["SCAN segment USING COVERING INDEX segment_rendered"] * 2
+
+
+def segment(id_: str) -> Segment:
+    """The row of a first segment."""
+    numbers = {"index": 0, "frames": 9, "overlap": 0, "parent_trim": 0, "blend": 0, "width": 32, "height": 32}
+    stored = {"latents": "b", "tail": "b", "seed": "1", "env": {}, "seconds": 1.0}
+    return Segment(id=id_, ask_key=id_, ask={}, **numbers, **stored)
+
+
+def job(id_: str, video: str) -> Job:
+    """The row of a job that waits."""
+    texts = {"digest": id_, "file": "a.json", "claimed": id_, "text": "{}", "home": "h"}
+    return Job(id=id_, occurrence=1, manifest={}, pictures={}, video_id=video, **texts)
+
+
+@pytest.fixture
+def named_alike(store: Store) -> Store:
+    """A store with ids that begin alike, and with a video whose name is the beginning of a segment's id."""
+    with store.write() as session:
+        session.add(Blob(sha256="b", kind="latents", bytes=1))
+        session.flush()
+        session.add_all(
+            segment(id_) for id_ in ("abcd01", "abcd02", *(f"beef{number}" for number in range(7)), "cafe1")
+        )
+        session.flush()
+        session.add_all(Video(id=id_, name=f"the {id_}", tip_id="abcd01") for id_ in ("v12341", "v12342", "v5678"))
+        session.add(Video(id="v9999", name="cafe", tip_id="abcd02"))
+        session.flush()
+        session.add_all([job("j12341", "v12341"), job("j12342", "v12342"), job("j5678", "v5678")])
+    return store
+
+
+def test_a_beginning_of_several_ids_is_called_ambiguous_and_they_are_named(named_alike: Store, home: Home) -> None:
+    with named_alike.read() as session:
+        looks = [lambda written: find_anything(session, home, written), lambda written: find_segment(session, written)]
+        looks += [lambda written: resolve(session, written), lambda written: resolve_stored(session, written)]
+        several = [(0, "abcd"), (1, "abcd"), (3, "abcd"), (0, "v1234"), (1, "v1234@1"), (2, "v1234"), (0, "j1234")]
+        for place, written in several:
+            with pytest.raises(Ambiguous, match="is ambiguous: 2 ") as caught:
+                looks[place](written)
+            begins = written.partition("@")[0]
+            assert f"say which by id: {begins}" in caught.value.problems[0].hint
+            assert caught.value.problems[0].hint.count(begins) >= 2
+        with pytest.raises(Ambiguous, match="more than 5 segments match") as caught:
+            find_segment(session, "beef")
+        assert "beef4" in caught.value.problems[0].hint
+        assert "beef5" not in caught.value.problems[0].hint
+        with pytest.raises(NotFound, match="no video has this id or name"):
+            find_segment(session, "bee")
+        assert find_segment(session, "abcd02").id == "abcd02"
+    with pytest.raises(Ambiguous, match=r"2 jobs match \(say which by id: j12341, j12342\)"):
+        job_of(named_alike, "j123")
+    assert job_of(named_alike, "j5678").id == "j5678"
+
+
+def test_the_name_of_a_video_comes_before_the_beginning_of_a_segment_s_id(named_alike: Store, home: Home) -> None:
+    with named_alike.read() as session:
+        assert find_segment(session, "cafe").id == "abcd02"
+        assert find_segment(session, "cafe1").id == "cafe1"
+        assert find_anything(session, home, "cafe")["kind"] == "video"
