@@ -125,7 +125,7 @@ def _near(session: Session, written: str) -> str:
 
     names = list(session.scalars(select(Video.name).order_by(Video.created.desc()).limit(1000)))
     near = difflib.get_close_matches(written, dict.fromkeys(names), n=3)
-    return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "svid status lists the videos"
+    return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "svid tree shows the videos"
 
 
 def chain(session: Session, tip_id: str | None) -> list[Segment]:

@@ -85,6 +85,8 @@ def test_show_of_what_is_not_there_names_what_is_near(home: Home) -> None:
     assert result.stdout == ""
     assert result.stderr == ("svid: harbour at dwan: no video has this id or name (did you mean 'harbour at dawn'?)\n")
     assert "no video has this id" in run(home, "tree", "nothing like it", code=4).stderr
+    assert "(svid tree shows the videos)" in run(home, "show", "nothing like it", code=4).stderr
+    assert {"harbour at dawn", "in fog"} <= set(re.findall(r"<- \w+ (.+)", run(home, "tree").stdout)), "as it says"
 
 
 def test_status_says_what_waits_and_what_has_ended(home: Home, cli_bench: Workbench) -> None:
