@@ -52,8 +52,12 @@ def segment_count(data: Mapping[str, Any]) -> int:
 
 def most_segments(data: Mapping[str, Any]) -> int:
     """How many segments there may be at the most: where only the prompts tell, a recipe may use each for several, and
-    the plan knows how many."""
-    told = data.get("redo") is not None or _is_int(data.get("segments")) or not _list(data, "prompts")
+    the plan knows how many. A number that there can't be tells nothing: it is refused, and what is for the segments
+    that were meant is not to blame."""
+    segments = data.get("segments")
+    if data.get("redo") is None and _is_int(segments) and segments < (0 if data.get("branch") is not None else 1):
+        return sys.maxsize
+    told = data.get("redo") is not None or _is_int(segments) or not _list(data, "prompts")
     return segment_count(data) if told else sys.maxsize
 
 

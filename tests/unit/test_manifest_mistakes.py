@@ -23,7 +23,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"prompts": [True]}, "prompts[0]", "expected text, found true"),
     ({"prompts": ["a" * 20_001]}, "prompts[0]", "at most 20000 characters, found 20001"),
     ({"segments": 0}, "segments", "at least 1, found 0"),
+    ({"segments": 0, "cuts": [{"segment": 1, "prompt": "x"}]}, "segments", "at least 1, found 0"),
+    ({"segments": 0, "anchors": ["a.png"], "ends": [{"image": "a.png", "segment": 1}]}, "segments", "at least 1"),
+    ({"segments": 0, "loras": [{"name": "hard-cut", "segments": [1]}]}, "segments", "at least 1, found 0"),
     ({"segments": -1}, "segments", "at least 0, found -1"),
+    ({"segments": -1, "cuts": [{"segment": 1, "prompt": "x"}]}, "segments", "at least 0, found -1"),
     ({"segments": 100_001}, "segments", "at most 100000"),
     ({"segments": True}, "segments", "expected a whole number, found true"),
     ({"segments": 2.0}, "segments", "expected a whole number, found 2.0"),
@@ -121,6 +125,14 @@ def test_one_mistake_gives_one_error_in_its_place(change: dict[str, Any], where:
     problem = one(NEW | change)
     assert (problem.file, problem.where) == ("m.toml", where)
     assert message in problem.message
+
+
+def test_a_branch_without_segments_has_none_for_a_cut() -> None:
+    problem = one({"branch": "harbour@1", "segments": 0, "cuts": [{"segment": 1, "prompt": "x"}]})
+    assert (problem.where, problem.message) == (
+        "cuts[0].segment",
+        "expected at most 0, the segments of this manifest, found 1",
+    )
 
 
 @pytest.mark.parametrize(
