@@ -108,7 +108,7 @@ def _written(manifest: Manifest, values: dict[str, Any]) -> dict[str, Any]:
         values["stream"] = manifest.decode.stream
     known = handed_on(values["options"], manifest)
     values["options"] = known | {key: {**known.get(key, {}), **table} for key, table in manifest.options.items()}
-    if manifest.encode.codec is not None:
+    if manifest.encode.codec not in (None, values["codec"]):  # a quality is a number of its own codec
         values |= {"codec": manifest.encode.codec, "quality": None}
     if manifest.encode.quality is not None:
         values["quality"] = manifest.encode.quality

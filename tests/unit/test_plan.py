@@ -316,6 +316,14 @@ def test_sigmas_for_a_sampler_that_makes_its_own_are_named_before_anything_is_re
     assert plan_of(before, extend="v1", sample={"sampler": "heun", "steps": 2}).settings.sampling.sigmas is None
 
 
+def test_a_quality_holds_as_long_as_its_codec() -> None:
+    before = parent_of(plan_of(encode={"codec": "h264", "quality": 40}))
+    said = [None, "h264", "ffv1"]
+    found = [plan_of(before, extend="v1", encode={"codec": codec} if codec else {}).settings for codec in said]
+    assert [(one.codec, one.quality) for one in found] == [("h264", 40), ("h264", 40), ("ffv1", None)]
+    assert plan_of(before, extend="v1", encode={"codec": "h264", "quality": 20}).settings.quality == 20
+
+
 def test_a_codec_that_can_not_do_the_size_is_named() -> None:
     with pytest.raises(ManifestError, match=r"encode\.codec: expected a codec for 64x48, found hevc \(hevc takes 80"):
         plan_of(encode={"codec": "hevc"})
