@@ -114,9 +114,9 @@ def render_job(studio: Studio, id_: str, attempt: int, watch: Watch) -> None:
 
 def _at_its_end(studio: Studio, job: Job, plan: Plan) -> Job:
     """The job as what holds after it says, by which the whole video is joined: a redo's own settings are for one
-    segment. Its model may be gone by now, which is what a redo with another one may be for."""
+    segment. Its model or its recipe may be gone by now, which is what a redo with another one may be for."""
     after = plan.settings
-    if after.model in studio.config.models:
+    if after.model in studio.config.models and after.recipe in studio.recipes:
         return studio.job(job.id, job.name, job.video, after)
     encoding = Encoding(after.codec, after.quality)
     return replace(job, fps=after.fps, encoding=encoding, options=studio.options(after.options))

@@ -292,3 +292,26 @@ def test_another_take_may_leave_a_model_that_is_gone(tmp_path: Path) -> None:
     take = moved.run(manifest)
     assert take["id"] == video["id"]
     assert asks(moved, take)[0]["prompt"] == "another"
+
+
+RECIPE = """
+import svid
+from svid.api import Recipe
+
+@svid.hookimpl
+def svid_recipes():
+    return [Recipe(name="mine", variant="i2v", title="", source="", layout={"motion_frames": 1})]
+"""
+
+
+def test_another_take_may_leave_a_recipe_that_is_gone(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home", mine=RECIPE)
+    video = bench.run(new("moved", "one", "two", recipe="mine"))
+    (bench.home.plugins / "mine.py").unlink()
+    left = Workbench(bench.home, desk_of(bench.home))
+    with pytest.raises(ManifestError, match="expected a recipe of this home, found 'mine'"):
+        left.accept({"redo": "moved"})
+    take = left.run({"redo": "moved", "recipe": "svi-2.0-pro", "frames": 9, "sample": {"steps": 2}})
+    assert take["id"] == video["id"]
+    assert ids(take)[0] == ids(video)[0]
+    assert [one["variant"] for one in asks(left, take)] == ["i2v", "svi-2.0-pro"]
