@@ -159,7 +159,8 @@ class Desk:
     ) -> Plan:
         config = self.home.config
         parent = below.parent.settings if below else None
-        recipe, model = chosen(manifest, config, self.recipes, parent, name)
+        again = below.takes[0].index + 1 if below is not None and manifest.reproduce is not None else None
+        recipe, model = chosen(manifest, config, self.recipes, parent, name, again)
         self._check_model(recipe, model)
         self._check_prompts(manifest, model, name)
         if below is not None:

@@ -39,7 +39,7 @@ def plan_again(
         refuse(too_short([first, *rest], parent.room, file))
     unsaid = manifest.model_copy(update={"recipe": None, "model": None})
     for one in (first, *rest):
-        chosen(unsaid, config, recipes, one.settings, file)
+        chosen(unsaid, config, recipes, one.settings, file, one.index + 1)
     return Plan((first, *rest)[-1].after, (first, *rest), takes[-1].index + 1)
 
 

@@ -20,9 +20,15 @@ SAME_RATE = 1e-4
 
 
 def chosen(
-    manifest: Manifest, config: Config, recipes: Mapping[str, Recipe], parent: Settings | None, file: str
+    manifest: Manifest,
+    config: Config,
+    recipes: Mapping[str, Recipe],
+    parent: Settings | None,
+    file: str,
+    again: int | None = None,
 ) -> tuple[str, str]:
     """The names of the recipe and of the model: the manifest's, else those of the video it extends, else svid.toml's.
+    `again` is the number of a segment that `parent` are the settings of, where it is asked for as it was.
 
     Raises ManifestError for what this home does not have, and says who named it."""
     base = parent or config.defaults
@@ -33,9 +39,15 @@ def chosen(
         names.append(name)
         if name in known:
             continue
-        at = ("svid.toml", f"defaults.{kind}") if own is None and parent is None else (file, kind)
-        of = " as in the video that is gone on with" if own is None and parent is not None else ""
-        problems.append(Problem(*at, f"expected a {kind} of this home, found {name!r}{of}", near(name, known)))
+        at, of, hint = (file, kind), "", near(name, known)
+        if own is None and again is not None:  # the manifest may not say another one
+            at, of = (file, manifest.base[0] if manifest.base else ""), f", by which segment {again} was made"
+            hint = f"[models.{name}] in svid.toml brings it back" if kind == "model" else "a plugin has to bring it"
+        elif own is None and parent is not None:
+            of = " as in the video that is gone on with"
+        elif own is None:
+            at = ("svid.toml", f"defaults.{kind}")
+        problems.append(Problem(*at, f"expected a {kind} of this home, found {name!r}{of}", hint))
     refuse(problems)
     return names[0], names[1]
 

@@ -285,6 +285,8 @@ def test_another_take_may_leave_a_model_that_is_gone(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("wan22-mini]", "wan22x]").replace("wan22-mini.", "wan22x."))
     file.write_text(file.read_text().replace('model = "wan22-mini"', 'model = "wan22x"'))
     moved = Workbench(Home(bench.home.root), desk_of(Home(bench.home.root)))
+    with pytest.raises(ManifestError, match=r"reproduce: .*'wan22-mini', by which segment 1 was made"):
+        moved.accept({"reproduce": "moved"})
     manifest = {"redo": "moved", "model": "wan22x", "prompts": ["another"]}
     (bench.home.root / "again.json").write_text(json.dumps(manifest))
     checked = data(moved.home, "check", str(bench.home.root / "again.json"))

@@ -158,3 +158,22 @@ def test_another_recipe_goes_on_as_a_stream_where_it_can() -> None:
     assert plan_of(before, extend="v1", recipe="fast").settings.stream
     assert not plan_of(before, extend="v1", recipe="i2v").settings.stream
     assert not plan_of(parent_of(plan_of()), extend="v1", recipe="fast").settings.stream
+
+
+@pytest.mark.parametrize("kind", ["recipe", "model"])
+def test_what_an_old_segment_was_made_by_and_is_gone_is_told_of_the_segment(kind: str) -> None:
+    first = plan_of(recipe="i2v", model="even")
+    later = plan_of(parent_of(first), extend="v1", recipe="fast", model="big")
+    last = plan_of(parent_of(later), extend="v1", recipe="i2v", model="even")
+    takes = (*first.segments, *later.segments, *last.segments)
+    gone = {"recipe": "fast", "model": "big"}[kind]
+    recipes = {name: one for name, one in RECIPES.items() if name != gone}
+    config = CONFIG.model_copy(update={"models": {name: one for name, one in CONFIG.models.items() if name != gone}})
+    for asked in ({"redo": "v1@1", "ripple": True, "seed": 3, "model": "wan22-mini"}, {"reproduce": "v1"}):
+        manifest = Manifest.model_validate(asked)
+        with pytest.raises(ManifestError) as caught:
+            plan_again(manifest, config, recipes, {}, Parent("v1", 0, takes[0].after), takes, "a.toml")
+        (problem,) = caught.value.problems
+        assert (problem.file, problem.where) == ("a.toml", next(iter(asked)))
+        assert problem.message == f"expected a {kind} of this home, found {gone!r}, by which segment 2 was made"
+        assert "did you mean" not in problem.hint
