@@ -53,7 +53,8 @@ def _another(
     file: str,
 ) -> Planned:
     """`old` with what the manifest says, for this segment alone: what follows goes on with what held after the old one.
-    A manifest that changes nothing means another seed."""
+    A manifest that changes nothing means another seed. So does one that only drops options: where their plugin has no
+    part in it, the segment would come out as the old one, which is handed on with its options."""
     if old.clip is not None:
         message = "segment 1 is the clip that the video began with, which was never rendered"
         raise ManifestError(Problem(file, "redo", message))
@@ -68,7 +69,7 @@ def _another(
         refuse(without_trigger(config, fresh.settings.model, old.cut.lora, fresh.settings.prompt, file, "prompts[0]"))
     seed, after = old.seed if manifest.seed is None else manifest.seed, _dropping(manifest, old.after)
     new = replace(fresh, image=old.image, cut=old.cut, end=fresh.end or old.end, after=after, seed=seed)
-    if manifest.seed is None and new == replace(old, settings=before):
+    if manifest.seed is None and new == replace(old, settings=_dropping(manifest, before), after=after):
         return replace(new, seed=another_seed(old.seed))
     return new
 

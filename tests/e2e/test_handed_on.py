@@ -11,6 +11,7 @@ import pytest
 from svid.cli.open import desk_of
 from svid.errors import ManifestError
 from svid.home import Home
+from svid.plan.again import another_seed
 from svid.workbench import Workbench
 from tests.conftest import quick_home
 from tests.e2e.tools import new, run, value
@@ -37,7 +38,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     for name in ("gone", "changed"):
         (root / f"plugins/{name}.py").write_text(PLUGIN.replace("KEY", "level"))
     home = Home(root)
-    Workbench(home, desk_of(home)).run(new("old", "one", options={"gone": {"level": 1}, "changed": {"level": 2}}))
+    made = Workbench(home, desk_of(home))
+    for name, seed in (("old", 5), ("spare", 6)):
+        made.run({**new(name, "one", options={"gone": {"level": 1}, "changed": {"level": 2}}), "seed": seed})
     (root / "plugins/gone.py").unlink()
     (root / "plugins/changed.py").write_text(PLUGIN.replace("KEY", "amount"))
     return home
@@ -102,4 +105,14 @@ def test_dropped_options_are_left_out_for_good(bench: Workbench) -> None:
     dropped = ["gone", "changed"]
     taken = bench.run({"redo": "old", "seed": 7, "drop_options": dropped})
     longer = bench.run({"extend": taken["id"], "prompts": ["two"]})
+    assert len(longer["segments"]) == 2
+
+
+def test_dropping_alone_is_another_take_and_holds_for_good(bench: Workbench) -> None:
+    old = bench.show("spare")
+    taken = bench.run({"redo": "spare", "drop_options": ["gone", "changed"]})
+    assert taken["segments"][0]["seed"] == another_seed(old["segments"][0]["seed"])
+    assert taken["tip"] != old["tip"]
+    longer = bench.run({"extend": "spare", "prompts": ["two"]})
+    assert longer["segments"][0] == taken["segments"][0]
     assert len(longer["segments"]) == 2
