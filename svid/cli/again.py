@@ -51,8 +51,9 @@ def redo(
 @click.argument("video")
 @click.option("--no-wait", is_flag=True, help="Only ask; the answer is in watch/done or watch/failed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@DROP_OPTIONS
 @click.pass_context
-def reproduce(ctx: click.Context, video: str, *, no_wait: bool, as_json: bool) -> None:
+def reproduce(ctx: click.Context, video: str, drop_options: tuple[str, ...], *, no_wait: bool, as_json: bool) -> None:
     """Render every segment of VIDEO again, and say which come out the same; exits with 1 where one does not.
 
     Waits for a daemon to do it. Nothing about the video changes.
@@ -60,7 +61,7 @@ def reproduce(ctx: click.Context, video: str, *, no_wait: bool, as_json: bool) -
     home = home_of(ctx)
     store = store_of(home)
     last = _last(store)
-    file = ask_for(home, "reproduce", video, {})
+    file = ask_for(home, "reproduce", video, {"drop_options": drop_options})
     if no_wait:
         click.echo(file)
         return

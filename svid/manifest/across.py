@@ -13,7 +13,7 @@ NEW = ("image", "clip")
 """The ways to begin that make a new video, which says what it shows."""
 REDO = ("segments", "anchors", "cuts", "width", "height", "max_width", "fps", "encode")
 """What holds for more than the one segment that is rendered again."""
-BESIDE = ("reproduce", "name", "priority", "reuse")
+BESIDE = ("reproduce", "name", "priority", "reuse", "drop_options")
 """All that a manifest may say that asks for the same again."""
 
 

@@ -12,7 +12,7 @@ from svid.errors import ManifestError, Problem
 from svid.manifest.model import Manifest
 from svid.manifest.words import refuse
 from svid.plan.build import SEEDS, Plan, Planned, build_plan
-from svid.plan.misfits import without_trigger
+from svid.plan.misfits import dropped, without_trigger
 from svid.plan.resolve import chosen, handed_on
 from svid.plan.seams import too_short
 from svid.plan.settings import Parent, PictureRef, Settings
@@ -29,14 +29,14 @@ def plan_again(
 ) -> Plan:
     """The plan of a `redo` or a `reproduce`: `takes` are the segments of the video as they were asked for, from the
     first that is rendered again on. Raises ManifestError as `build_plan` does."""
-    first, *rest = takes
+    first, *rest = (
+        replace(one, settings=_dropping(manifest, one.settings), after=_dropping(manifest, one.after)) for one in takes
+    )
     if manifest.redo is not None:
-        first = _another(manifest, config, recipes, pictures, parent, first, file)
-        rest = [
-            replace(one, settings=_dropping(manifest, one.settings), after=_dropping(manifest, one.after))
-            for one in rest
-        ]
+        first = _another(manifest, config, recipes, pictures, parent, takes[0], file)
         refuse(too_short([first, *rest], parent.room, file))
+    else:
+        refuse(dropped(manifest, {name for one in takes for name in one.settings.options}, file))
     unsaid = manifest.model_copy(update={"recipe": None, "model": None})
     for one in (first, *rest):
         chosen(unsaid, config, recipes, one.settings, file, one.index + 1)

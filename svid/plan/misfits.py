@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from svid.api import Recipe
 from svid.config import Config
@@ -41,7 +41,7 @@ def misfits(
         *_loras(manifest, settings, config, recipe, file),
         *_cuts(manifest, settings, config, recipe, file),
         *_beyond(manifest, file, wanted),
-        *_dropped(manifest, parent, file),
+        *dropped(manifest, parent.settings.options if parent else {}, file),
         *_idle(manifest, file, wanted),
     ]
     repeat = manifest.conditioning.repeat_first
@@ -180,9 +180,8 @@ def _idle(manifest: Manifest, file: str, wanted: int) -> Iterator[Problem]:
             yield Problem(file, key, message, "say it with the segments that are to have it")
 
 
-def _dropped(manifest: Manifest, parent: Parent | None, file: str) -> Iterator[Problem]:
-    """Options to be dropped that the video does not have."""
-    has = parent.settings.options if parent else {}
+def dropped(manifest: Manifest, has: Collection[str], file: str) -> Iterator[Problem]:
+    """Options to be dropped of plugins that a video, which `has` those of these, does not have."""
     for place, plugin in enumerate(manifest.drop_options):
         if plugin not in has:
             message = f"would change nothing: the video hands on no options of a plugin {plugin!r}"

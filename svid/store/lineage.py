@@ -17,6 +17,9 @@ SHORTEST_PREFIX = 4
 CANDIDATES = 5
 """How many of those that may be meant are named."""
 
+PROOF = Job.manifest["reproduce"].as_string().is_not(None)
+"""Which jobs only prove a video."""
+
 NUMBER = re.compile(r"-?[0-9]{1,9}")
 """What stands behind the @ of a reference."""
 
@@ -101,8 +104,7 @@ def job_begun(session: Session, written: str) -> Job | None:
 def is_changing(session: Session, video: Video) -> bool:
     """Whether jobs that have not ended may still let a video end elsewhere."""
     live = and_(Job.video_id == video.id, Job.state.in_(("queued", "running")))
-    proof = Job.manifest["reproduce"].as_string().is_not(None)
-    return session.scalars(select(Job.id).where(live, not_(proof)).limit(1)).first() is not None
+    return session.scalars(select(Job.id).where(live, not_(PROOF)).limit(1)).first() is not None
 
 
 def length_of(session: Session, video: Video) -> int:
@@ -168,10 +170,11 @@ def placed(session: Session, video: Video, segment: Segment) -> tuple[JobSegment
     rows = session.execute(
         select(JobSegment, Job)
         .join(Job, Job.id == JobSegment.job_id)
-        .where(JobSegment.segment_id == segment.id)
+        .where(JobSegment.segment_id == segment.id, not_(PROOF))
         .order_by(Job.seq)
     )
-    # the first, so that who proves a segment later or takes it for a second time does not change what it was
+    # the first, so that who takes a segment for a second time does not change what it was; a proof, which may have
+    # dropped options and may be of a fork that never placed the segment itself, does not count
     by_video: dict[str, tuple[JobSegment, Job]] = {}
     for row, job in rows:
         by_video.setdefault(job.video_id, (row, job))

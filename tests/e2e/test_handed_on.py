@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from svid.cli.open import desk_of
-from svid.errors import ManifestError
+from svid.errors import ManifestError, NotReproduced
 from svid.home import Home
 from svid.plan.again import another_seed
 from svid.workbench import Workbench
 from tests.conftest import quick_home
-from tests.e2e.tools import new, run, value
+from tests.e2e.tools import bench_in, new, run, value
 
 PLUGIN = """
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +29,16 @@ def svid_options():
     return Options
 """
 
+DECIDES = """
+@svid.hookimpl
+def svid_ask(job, segment):
+    return {} if job.options["gone"].level else None
+
+@svid.hookimpl(wrapper=True)
+def svid_decode(job):
+    return (yield)
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
@@ -41,6 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     made = Workbench(home, desk_of(home))
     for name, seed in (("old", 5), ("spare", 6)):
         made.run({**new(name, "one", options={"gone": {"level": 1}, "changed": {"level": 2}}), "seed": seed})
+    made.run({"branch": "spare@1", "name": "fork"})
     (root / "plugins/gone.py").unlink()
     (root / "plugins/changed.py").write_text(PLUGIN.replace("KEY", "amount"))
     return home
@@ -68,6 +79,30 @@ def test_a_reproduction_is_refused_as_well(bench: Workbench) -> None:
         bench.accept({"reproduce": "old"})
 
 
+def test_a_reproduction_without_them_proves_what_they_did_not_decide_and_drops_nothing(bench: Workbench) -> None:
+    for name in ("spare", "fork"):
+        old = bench.show(name)
+        job = bench.accept({"reproduce": name, "drop_options": ["gone", "changed"]}).id
+        bench.work()
+        result = json.loads((bench.home.done / job / "result.json").read_text())
+        assert [(one["was"], one["equal"]) for one in result["reproduced"]] == [(old["tip"], True)]
+        for verb in ("extend", "redo", "reproduce"):
+            with pytest.raises(ManifestError, match=r"options\.gone: expected a plugin that has options"):
+                bench.accept({verb: name})
+
+
+def test_a_reproduction_names_what_a_plugin_that_is_gone_has_decided(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "home", gone=PLUGIN.replace("KEY", "level") + DECIDES)
+    bench.run(new("plain", "one"))
+    video = bench.run({"extend": "plain", "prompts": ["two"], "options": {"gone": {"level": 1}}})
+    (bench.home.plugins / "gone.py").unlink()
+    left = Workbench(bench.home, desk_of(bench.home))
+    with pytest.raises(NotReproduced, match="segment 2") as caught:
+        left.run({"reproduce": "plain", "drop_options": ["gone"]})
+    assert len(caught.value.problems) == 1
+    assert left.show("plain")["tip"] == video["tip"]
+
+
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
@@ -76,7 +111,8 @@ def test_a_reproduction_is_refused_as_well(bench: Workbench) -> None:
             r"drop_options\[0\]: would change nothing: the video hands on no",
         ),
         (new("fresh", "one", drop_options=["gone"]), "drop_options: would change nothing: a new video is handed no"),
-        ({"reproduce": "old", "drop_options": ["gone"]}, "drop_options: expected the same as before"),
+        ({"reproduce": "old", "drop_options": ["other"]}, r"drop_options\[0\]: would change nothing: the video hands"),
+        ({"reproduce": "old", "drop_options": ["gone"]}, r"options\.changed\.level: unknown key; the video that"),
     ],
 )
 def test_dropping_that_would_change_nothing_is_refused(
@@ -86,7 +122,10 @@ def test_dropping_that_would_change_nothing_is_refused(
         bench.accept(manifest)
 
 
-@pytest.mark.parametrize("verb", [["extend", "old"], ["branch", "old@1", "--prompt", "two"], ["redo", "old"]])
+@pytest.mark.parametrize(
+    "verb",
+    [["extend", "old"], ["branch", "old@1", "--prompt", "two"], ["redo", "old"], ["reproduce", "old", "--no-wait"]],
+)
 def test_the_command_line_drops_them_too(home: Home, verb: list[str]) -> None:
     dropped = [f"--drop-options={plugin}" for plugin in ("gone", "changed")]
     assert "options.gone: expected a plugin" in run(home, *verb, dropped[1], code=3).stderr
