@@ -45,7 +45,7 @@ class Doorbell:
 
     def _observe(self) -> BaseObserver:
         if self._observer is not None:
-            self._observer.stop()  # it reads on behind a thread that has died
+            _end(self._observer)  # it reads on behind a thread that has died
             self._observer = None
         observer = Observer()
         events = [FileCreatedEvent, FileMovedEvent, FileClosedEvent]
@@ -60,5 +60,17 @@ class Doorbell:
     def stop(self) -> None:
         """Stop the observer."""
         if self._observer is not None and self._observer.is_alive():
-            self._observer.stop()
+            _end(self._observer)
             self._observer.join(timeout=2)
+
+
+def _end(observer: BaseObserver) -> None:
+    """Stop an observer, and hear nothing of what it still holds. watchdog keeps an event of a file that was moved away
+    for half a second, in case it is seen to arrive elsewhere. Where it is stopped meanwhile, as when a manifest was
+    taken just before, it calls that event an error of its own."""
+    reader = logging.getLogger("watchdog.observers.inotify")
+    before, reader.disabled = reader.disabled, True
+    try:
+        observer.stop()  # ends when its reader has
+    finally:
+        reader.disabled = before

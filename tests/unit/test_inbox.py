@@ -234,6 +234,18 @@ def test_the_doorbell_rings_and_comes_back_after_its_observer_died(home: Home) -
         bell.stop()
 
 
+def test_a_doorbell_that_is_stopped_when_a_file_was_just_taken_says_nothing(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        file, bell = home.inbox / f"{number}.json", Doorbell(home.inbox, lambda: None)
+        file.write_text("{}")
+        bell.check()
+        file.rename(home.claimed / file.name)
+        bell.stop()
+    assert caplog.records == []
+
+
 def test_without_events_the_doorbell_says_so_once_and_leaves_nothing_behind(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
