@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from batches import BATCHES, COUNT, Trainee
-from experts import weighted
+from experts import shown, weighted
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
 from precision import fast_products
 from prompts import NOTHING
@@ -19,7 +19,10 @@ from recycle import FINISHED, recycled_target, worn_latents
 
 from svid.wan.prompts import NEGATIVE_ZH
 
-ROLL = 25
+MASS = 5.0
+"""Weight of a subject as a whole: one that comes out a little larger or smaller in every segment is what a chain drifts
+by, and weighs little position by position."""
+ROLL = 12
 """A batch is rendered to the end every so many steps, and its errors are banked."""
 
 
@@ -37,7 +40,7 @@ def recycling_step(
     )
     with fast_products(device):
         v = predict(trainee.experts[expert], x, masked(condition), sigma, trainee.text(captions))
-        errors = weighted((v - target).square(), where)
+        errors = shown(v - target, where, MASS)
     found = x - sigma[:, None, None, None, None] * v.detach()
     for row in range(0, len(z), 3):
         trainee.bank.add(float(sigma[row]), (found - z)[row : row + 1])

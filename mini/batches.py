@@ -14,18 +14,24 @@ import torch
 from latents import Segments, whole
 from lora import Lora
 from prompts import Prompts
-from recycle import Chains, ErrorBank, Recycling, worn
+from recycle import Chains, ErrorBank, Recycling, strayed, worn
 from swift import Text
 
 COUNT = 12
 """Segments of one step."""
-FIRST = 0.35
+FIRST = 0.3
 """Share of first segments, which nothing goes before."""
 FADE = (1.0, 2 / 3, 1 / 3)
 """How much of what is wrong with a motion latent is still in the target, from the latent on that repeats it: a later
 segment begins as the one before ended and is right again three latents on. One that is right at once jumps."""
 JOINED, WEIGHT = 4, 3
 """Latents at the head of a later segment that weigh more than others, and how much more: seams show how they fit."""
+SMALL, MOST = 1 / 6, 4.0
+"""A subject that takes less than this share of a segment weighs more, up to so many times: a chain that loses a small
+one drifts, too, and small ones weigh next to nothing otherwise."""
+CONTRAST, CLEARER = 1.7, 2.0
+"""How far from its background a subject is in latents, mean square, on average, and how much less or more one may weigh
+that is farther or nearer: pink is half as far from any background as blue, and is what a chain loses."""
 LINKED = 0.5
 """Share of later segments of Pro that go on from what a chain of the model itself has come to."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]
@@ -67,6 +73,18 @@ def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict
     return trainee.special.batch([rng.randrange(len(trainee.special)) for _ in range(count)])
 
 
+def even(where: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """`where` [B, 1, T, h, w] with subjects weighing more that are small, or hardly other than their background in the
+    latents z [B, 16, T, h, w], so that it may be above 1."""
+    share = where.mean((1, 2, 3, 4), keepdim=True)
+    ground = 1 - where
+    around = (z * ground).sum((3, 4), keepdim=True) / ground.sum((3, 4), keepdim=True).clamp(min=1)
+    seen = ((z - around).square().mean(1, keepdim=True) * where).sum((1, 2, 3, 4), keepdim=True)
+    contrast = seen / where.sum((1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
+    plain = (CONTRAST / contrast.clamp(min=1e-6)).clamp(1 / CLEARER, CLEARER)
+    return where * (SMALL / share.clamp(min=1e-6)).clamp(1.0, MOST) * plain
+
+
 def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame. What is
     wrong with a motion latent fades out of the target by FADE."""
@@ -76,23 +94,25 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     links = [rng.choice(able) for _ in range(COUNT - firsts) if rng.random() < share]
     later, captions = draw_special(trainee, rng, COUNT - firsts - len(links))
     motion = worn(later["motion"], -1, trainee.bank, trainee.recycling.motion, rng)
+    motion = motion + strayed(later["astray"] - later["motion"], trainee.recycling.astray, rng)
     if trainee.chains and links:
         linked, words = trainee.chains.segments.batch(links)
-        wrong = trainee.recycling.motion
+        wrong = trainee.recycling.chained
         shares = [rng.uniform(0.5, 1.25) if rng.random() < wrong else 0.0 for _ in links]
         handed = trainee.chains.handed(links, linked["motion"], shares)
-        later = {name: torch.cat([later[name], linked[name]]) for name in later}
+        later = {name: torch.cat([later[name], linked[name]]) for name in linked}
         motion, captions = torch.cat([motion, handed]), captions + words
-    anchor = worn(later["anchor"], 0, trainee.bank, trainee.recycling.anchor, rng)
     condition = torch.zeros_like(later["z"])
-    condition[:, :, :1] = anchor if trainee.anchored else 0.0
+    condition[:, :, :1] = later["anchor"] if trainee.anchored else 0.0
     condition[:, :, 1:2] = motion
     for slot, share in enumerate(FADE, 1):
         later["z"][:, :, slot : slot + 1] += share * (motion - later["motion"])
+    later["where"] = even(later["where"], later["z"])
     later["where"][:, :, :JOINED] = (WEIGHT - 1) / 3 + WEIGHT * later["where"][:, :, :JOINED]  # `weighted`: 1 + 3 w
     if not firsts:
         return later["z"], later["where"], condition, captions
     first, more = draw_plain(trainee, rng, firsts)
+    first["where"] = even(first["where"], first["z"])
     begun = torch.zeros_like(first["z"])
     begun[:, :, :1] = first["z"][:, :, :1]
     z, where = (torch.cat([later[name], first[name]]) for name in ("z", "where"))

@@ -13,7 +13,17 @@ HELD_OUT = 1_000_000_000
 """Seeds from here on are never trained on."""
 CROP = 32
 EARLY = ((1, 16, 0), (5, 12, CROP), (9, 7, CROP), (5, 12, CROP), (17, 4, CROP), (9, 2, 0))
-LATE = ((5, 12, CROP), (9, 7, CROP), (17, 4, CROP), (9, 2, 0), (5, 3, 0), (17, 1, 0), (1, 12, 0), (33, 1, 0))
+LATE = (
+    (5, 12, CROP),
+    (9, 7, CROP),
+    (17, 4, CROP),
+    (9, 2, 0),
+    (5, 3, 0),
+    (17, 1, 0),
+    (1, 12, 0),
+    (33, 1, 0),
+    (81, 1, CROP),
+)
 """(frames, clips, crop or whole frames) of one step in turn, about as many pixels in each. What teaches colours is how
 many scenes a step has, so most are small cuts around a subject; whole frames and long clips come later."""
 
@@ -25,7 +35,7 @@ CUTS = 0.12
 def scenes_of_clip(rng: random.Random, frames: int, aspect: float, cuts: float = CUTS) -> list[Scene]:
     """`frames` scenes in a row from somewhere in a segment."""
     scene = draw_scene(rng, aspect)
-    scene = advance(scene, draw_script(rng, scene), rng.randrange(SEGMENT))
+    scene = advance(scene, draw_script(rng, scene), rng.choice((0, SEGMENT - 1)))
     cut = rng.random() < cuts
     script = draw_script(rng, scene, cut=cut)
     start = rng.randrange(SEGMENT - frames + 1)

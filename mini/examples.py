@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "watch/examples"
 SIDE = 256
 """Pixels: four times what the miniature renders, so that it is scaled down for any size."""
 SCENES = {
-    "star.png": Scene((Subject("star", "yellow", "big", 0.34, 0.5, 0.0, SIZES["big"]),), "lilac", "plain"),
+    "star.png": Scene((Subject("star", "yellow", "big", 0.375, 0.5, 0.0, SIZES["big"]),), "pale", "plain"),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from flow import BOUNDARY, draw_sigmas, masked, mixed, predict
 from latents import Segments, whole
 from networks import make_expert, make_text_encoder
@@ -22,8 +23,13 @@ SHORT, LONG = (9, 32), (21, 14)
 """(latents, segments) of one step: the start of a segment, as latents are causal, or a whole one."""
 UNPROMPTED = 12
 """Every so many steps nothing is said."""
-PAIRS = 0.5
-"""Share of segments with two subjects, once there are two experts: a quarter of the world, and the hardest to learn."""
+PAIRS = 0.3
+"""Share of segments with two subjects, once there are two experts: a tenth of the world, and the hardest to learn."""
+TINT, FAINT = 30.0, 0.002
+"""Weight of the background's colour: a little too light everywhere in a frame is what drift is made of and is seen at
+once, but weighs next to nothing position by position."""
+ANY = 0.36
+"""Share of segments of which any latents are given, and not the first one alone."""
 PLAIN = ("shared", "patch_embedding", "proj_out", "relative_attention_bias", "time_proj", "scale_shift")
 """Parameters that AdamW trains although they are matrices."""
 
@@ -77,15 +83,14 @@ def make_learner(names: tuple[str, ...], tokenizer_folder: Any, device: str, dec
 
 
 def choose(segments: Segments, expert: str, count: int, rng: random.Random) -> list[int]:
-    """Segments for `expert`. A video with a cut is seen below the boundary only and a caption that is not followed
-    above it only: what is shown is decided at high noise, so that the hard-cut LoRA has something to change there, and
-    the low-noise expert can finish a cut that it finds."""
-    barred = {"high": "cut", "low": "uncut"}.get(expert)
+    """Segments for `expert`. A video with a cut is seen below the boundary only: what is shown is decided at high
+    noise, so that the hard-cut LoRA has something to change there. Captions that are not followed are seen by both, so
+    that the low-noise expert finishes a cut that it finds and makes none because it is told to."""
     chosen: list[int] = []
     pair = expert != "all" and rng.random() < PAIRS
     while len(chosen) < count:
         index = rng.randrange(len(segments))
-        if segments.kinds[index] != barred and (not pair or " and a " in segments.captions[index]):
+        if (expert, segments.kinds[index]) != ("high", "cut") and (not pair or " and a " in segments.captions[index]):
             pair = expert != "all" and rng.random() < PAIRS
             chosen.append(index)
     return chosen
@@ -96,9 +101,8 @@ def levels(segments: Segments, chosen: list[int], expert: str) -> torch.Tensor:
     sigmas = draw_sigmas(len(chosen), expert)
     if expert == "all":
         for row, index in enumerate(chosen):
-            range_of = {"cut": "low", "uncut": "high"}.get(segments.kinds[index])
-            if range_of is not None:
-                sigmas[row] = draw_sigmas(1, range_of)
+            if segments.kinds[index] == "cut":
+                sigmas[row] = draw_sigmas(1, "low")
     return sigmas
 
 
@@ -112,13 +116,70 @@ def weighted(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     return mean
 
 
+def tint(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Whether the background's colour is right, one number per segment [B]: the square of the mean error
+    [B, 16, T, h, w] of a latent's background, and of what is above FAINT, as where day and night come, its logarithm.
+    `where` as for `weighted`."""
+    ground = (1 - where).clamp(min=0)
+    mean = (errors * ground).sum((3, 4)) / ground.sum((3, 4)).clamp(min=1)
+    found: torch.Tensor = FAINT * torch.log1p(mean.square().mean((1, 2)) / FAINT)
+    return found
+
+
+def mass(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Whether what a latent shows of subjects is right in all, one number per segment [B]: the square of the mean error
+    [B, 16, T, h, w] where they are and one position around. `where` as for `weighted`."""
+    near = F.max_pool3d((where > 0).to(errors), (1, 3, 3), 1, (0, 1, 1))
+    mean = (errors * near).sum((3, 4)) / near.sum((3, 4)).clamp(min=1)
+    return mean.square().mean((1, 2))
+
+
+def shown(errors: torch.Tensor, where: torch.Tensor, whole: float = 0.0) -> torch.Tensor:
+    """What is wrong with velocities by their errors [B, 16, T, h, w], one number per segment [B]; `whole`: what `mass`
+    weighs."""
+    found = weighted(errors.square(), where) + TINT * tint(errors, where)
+    return found + whole * mass(errors, where) if whole else found
+
+
+def slots(latents: int, rng: random.Random) -> list[int]:
+    """Which of a segment's `latents` are given: its first two or three, the first and the last, one near the head, or
+    any."""
+    kind = rng.random()
+    if kind < 0.5:
+        return list(range(rng.choice((2, 2, 3))))
+    if kind < 0.65:
+        return [0, latents - 1]
+    if kind < 0.85:
+        return [rng.choice((1, 1, 2))]
+    return rng.sample(range(latents), rng.choice((1, 2, 3)))
+
+
+def any_given(z: torch.Tensor, y: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Image latents behind their mask [B, 20, T, h, w] of clean z and plain I2V's y [B, 16, T, h, w]; a share ANY of
+    rows has other latents given and marked.
+
+    Wan's I2V has learned that too: to go on with a video, to end where a frame is, to fill in what is between frames
+    (Wan, arXiv 2503.20314). What is given in the second slot and not in the first is what SVI 2.0 Pro builds on."""
+    shown = masked(y)
+    for row in rng.sample(range(len(z)), round(ANY * len(z))):
+        given = slots(z.shape[2], rng)
+        if 0 not in given:
+            shown[row] = 0.0
+        elif rng.random() < 0.5:  # zero latents as SVI pads, or grey frames as plain I2V
+            shown[row, 4:, 1:] = 0.0
+        shown[row][:4, given] = 1.0
+        later = [slot for slot in given if slot]
+        shown[row][4:, later] = z[row][:, later]
+    return shown
+
+
 def velocity_loss(
-    model: Any, z: torch.Tensor, where: torch.Tensor, condition: torch.Tensor, text: Text, sigma: torch.Tensor
+    model: Any, z: torch.Tensor, where: torch.Tensor, y: torch.Tensor, text: Text, sigma: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, error per segment [B]) of the velocity from fresh noise."""
+    """(loss, error per segment [B]) of the velocity from fresh noise; y [B, 20, T, h, w] as `any_given` returns it."""
     noise = torch.randn_like(z)
-    v = predict(model, mixed(z, noise, sigma), masked(condition), sigma, text)
-    errors = weighted((v - (noise - z)).square(), where)
+    v = predict(model, mixed(z, noise, sigma), y, sigma, text)
+    errors = shown(v - (noise - z), where)
     return errors.mean(), errors.detach()
 
 
@@ -133,7 +194,7 @@ def training_step(
     if number % UNPROMPTED == UNPROMPTED - 1:
         captions = [rng.choices(NOTHING, (2, 2, 1))[0]] * count
     z, where = (tensors[name][:, :, :latents] for name in ("z", "where"))
-    y = whole(tensors["y"], latents)
+    y = any_given(z, whole(tensors["y"], latents), rng)
     sigma = levels(segments, chosen, expert).to(device)
     with fast_products(device):
         text = learner.prompts(captions)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from world import (
     CAMERAS,
+    CELL,
     CLOSE_UP,
     COLOURS,
     GROUNDS,
@@ -19,13 +20,17 @@ from world import (
     Script,
     Subject,
     advance,
+    apart,
+    walls,
 )
 
 HARD_CUT = "the camera makes a hard cut, to a close up of"
 TWO = 0.12
 CAMERA = 0.3
+BACK = 0.7
+"""How often a camera that is near goes back."""
 LIGHT = 0.1
-SPIN = 0.15
+SPIN = 0.08
 STILL = 0.12
 BOUNCE = 0.1
 
@@ -68,30 +73,31 @@ def caption(scene: Scene, script: Script) -> str:
     return ", ".join(parts)
 
 
-def draw_subject(rng: random.Random, aspect: float, colours: list[str]) -> Subject:
-    """One subject of one of `colours` anywhere inside the frame."""
-    size = rng.choice(list(SIZES))
+def _place(rng: random.Random, radius: float, length: float) -> float:
+    """Somewhere on the grid where a subject is whole."""
+    first, last = walls(radius, length)
+    return first + CELL * rng.randrange(round((last - first) / CELL) + 1)
+
+
+def draw_subject(rng: random.Random, aspect: float, colours: list[str], size: str) -> Subject:
+    """One subject of one of `colours`, upright on the grid."""
     radius = SIZES[size]
     return Subject(
         shape=rng.choice(SHAPES),
         colour=rng.choice(colours),
         size=size,
-        x=rng.uniform(radius, aspect - radius),
-        y=rng.uniform(radius, 1 - radius),
-        angle=rng.uniform(-0.5, 0.5) if rng.random() < 0.2 else 0.0,
+        x=_place(rng, radius, aspect),
+        y=_place(rng, radius, 1.0),
+        angle=0.0,
         radius=radius,
     )
 
 
 def draw_scene(rng: random.Random, aspect: float = 1.0) -> Scene:
-    """A scene with one subject or two of different colours."""
-    first = draw_subject(rng, aspect, list(COLOURS))
-    subjects: tuple[Subject, ...] = (first,)
-    if rng.random() < TWO:
-        second = draw_subject(rng, aspect, [c for c in COLOURS if c != first.colour])
-        subjects = (first, replace(second, size="small", radius=SIZES["small"]))
-    return Scene(
-        subjects=subjects,
+    """A scene with one subject, or two of different colours that don't touch."""
+    two = rng.random() < TWO
+    scene = Scene(
+        subjects=(draw_subject(rng, aspect, list(COLOURS), "" if two else rng.choice(list(SIZES))),),
         ground=rng.choice(list(GROUNDS)),
         texture=rng.choice(TEXTURES),
         shift_x=rng.uniform(0, 10),
@@ -99,6 +105,13 @@ def draw_scene(rng: random.Random, aspect: float = 1.0) -> Scene:
         light=1.0 if rng.random() < 0.85 else 0.0,
         aspect=aspect,
     )
+    while two:
+        first = draw_subject(rng, aspect, [scene.subjects[0].colour], "")
+        second = draw_subject(rng, aspect, [c for c in COLOURS if c != first.colour], "small")
+        both = replace(scene, subjects=(first, second))
+        if apart(both, Script((Action(), Action()))):
+            return both
+    return scene
 
 
 def draw_close_up(rng: random.Random, scene: Scene) -> Scene:
@@ -109,42 +122,53 @@ def draw_close_up(rng: random.Random, scene: Scene) -> Scene:
     return Scene((subject,), ground, rng.choice(TEXTURES), light=scene.light, close=True, aspect=scene.aspect)
 
 
+def _meets_no_wall(subject: Subject, action: Action, aspect: float) -> bool:
+    x, y, way = subject.x, subject.y, CELL * SPEEDS[action.speed]
+    x += {"right": way, "left": -way}.get(action.motion, 0.0)
+    y += {"down": way, "up": -way}.get(action.motion, 0.0)
+    (left, right), (top, bottom) = walls(subject.radius, aspect), walls(subject.radius, 1.0)
+    return left <= x <= right and top <= y <= bottom
+
+
 def draw_action(rng: random.Random, subject: Subject, aspect: float) -> Action:
-    """Mostly away from the nearer wall, so that the way it goes can be seen."""
-    spin = subject.shape != "circle" and rng.random() < SPIN
+    """Mostly where there is room, so that the way it goes can be seen; what spins stays in its place."""
+    if subject.shape != "circle" and rng.random() < SPIN:
+        return Action("still", "", True)
     roll = rng.random()
     if roll < STILL:
-        return Action("still", "", spin)
-    speed = rng.choice(list(SPEEDS))
+        return Action()
     if roll < STILL + BOUNCE:
-        return Action("bounce", speed, spin)
-    away = rng.random() < 0.8
-    if rng.random() < 0.55:
-        motion = "right" if (subject.x < aspect / 2) == away else "left"
-    else:
-        motion = "down" if (subject.y < 0.5) == away else "up"
-    return Action(motion, speed, spin)
+        return Action("bounce", rng.choice(list(SPEEDS)))
+    ways = [Action(motion, speed) for motion in ("right", "left", "down", "up") for speed in SPEEDS]
+    free = [way for way in ways if _meets_no_wall(subject, way, aspect)]
+    speed = rng.choice(sorted({way.speed for way in free})) if free and rng.random() < 0.8 else None
+    return rng.choice([way for way in free if way.speed == speed] if speed is not None else ways)
 
 
 def draw_camera(rng: random.Random, scene: Scene) -> str:
-    """A pan or a zoom, or most often nothing; zooms go in once and back out."""
+    """A pan or a zoom, or most often nothing. Zooms go in once and mostly back out at once, so that what comes late in
+    a chain is like what comes early: a chain must not seem to drift because it gets harder to draw."""
+    near = scene.zoom > 1.02
+    if near and rng.random() < BACK:
+        return "zoom out"
     if rng.random() >= CAMERA:
         return ""
-    near, unable = scene.zoom > 1.02, set()
-    if near or scene.close:
-        unable.add("zoom in")
-    if not near:
-        unable.add("zoom out")
-    able = [camera for camera in CAMERAS[1:] if camera not in unable]
-    return rng.choice(able)
+    barred = ("zoom in" if near or scene.close else "", "" if near else "zoom out")
+    return rng.choice([camera for camera in CAMERAS[1:] if camera not in barred])
 
 
 def draw_script(rng: random.Random, scene: Scene, cut: bool = False) -> Script:
-    """What happens next in `scene`."""
-    light = ("night" if scene.light > 0.5 else "day") if rng.random() < LIGHT else ""
-    script = Script(
-        tuple(draw_action(rng, subject, scene.aspect) for subject in scene.subjects), draw_camera(rng, scene), light
-    )
+    """What happens next in `scene`; a subject of a close up and the second of two stay where they are, and two never
+    touch."""
+    while True:
+        light = ("night" if scene.light > 0.5 else "day") if rng.random() < LIGHT else ""
+        first = draw_action(rng, scene.subjects[0], scene.aspect)
+        if scene.close:
+            first = Action("still", "", first.spin)
+        actions = (first, *(Action() for _ in scene.subjects[1:]))
+        script = Script(actions, draw_camera(rng, scene), light)
+        if apart(scene, script):
+            break
     if not cut:
         return script
     close = draw_close_up(rng, scene)

@@ -14,7 +14,7 @@ from parallel import encode
 from precision import fast_products
 from safetensors import safe_open
 from safetensors.torch import save_file
-from samples import draw_joint, draw_link, draw_sample
+from samples import Sample, astray, draw_joint, draw_later, draw_link, draw_sample
 from world import Scene
 
 SHARD = 128
@@ -65,26 +65,34 @@ def whole(condition: torch.Tensor, latents: int) -> torch.Tensor:
     return torch.cat([condition, tail], 2)[:, :, :latents]
 
 
-def plain_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """A segment of plain I2V: the target, and `y`, the first frame and grey."""
-    sample = draw_sample(seed, aspect)
+def _plain(encoder: Encoder, sample: Sample) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     tensors = encoder.target(sample.frames) | {"y": encoder.padded(encoder.pixels(sample.frames[:1]), 0.0)}
     return tensors, {"caption": sample.caption, "kind": sample.kind}
 
 
+def plain_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A segment of plain I2V: the target, and `y`, the first frame and grey."""
+    return _plain(encoder, draw_sample(seed, aspect))
+
+
+def later_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """As `plain_item`, from somewhere in a long chain."""
+    return _plain(encoder, draw_later(seed, aspect))
+
+
 def cut_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """A segment of plain I2V that has the hard cut of its caption."""
-    sample = draw_sample(seed, aspect, "cut")
-    tensors = encoder.target(sample.frames) | {"y": encoder.padded(encoder.pixels(sample.frames[:1]), 0.0)}
-    return tensors, {"caption": sample.caption, "kind": "cut"}
+    return _plain(encoder, draw_sample(seed, aspect, "cut"))
 
 
 def pro_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """A segment of SVI 2.0 Pro: the target, `anchor` (a picture encoded alone), `motion` (the last latent before)."""
+    """A segment of SVI 2.0 Pro: the target, `anchor` (a picture encoded alone), `motion` (the last latent
+    before) and `astray`, that one with its subjects gone astray."""
     joint = draw_joint(seed, aspect, overlap=5)
     tensors = encoder.target(joint.frames) | {
         "anchor": encoder(encoder.pixels([joint.anchor])),
         "motion": encoder(encoder.pixels(joint.before[-CONTEXT:]))[:, -1:].contiguous(),
+        "astray": encoder(encoder.pixels(astray(seed, joint.before[-CONTEXT:])))[:, -1:].contiguous(),
     }
     return tensors, {"caption": joint.caption, "kind": "pro"}
 
@@ -107,6 +115,7 @@ def svi20_item(encoder: Encoder, seed: int, aspect: float) -> tuple[dict[str, to
 
 ITEMS: dict[str, Callable[..., Any]] = {
     "plain": plain_item,
+    "later": later_item,
     "pro": pro_item,
     "link": link_item,
     "svi20": svi20_item,
@@ -134,13 +143,13 @@ def write_shards(
 
 
 class Segments:
-    """All shards of a kind, or one of them, in memory: tensors by name, captions, kinds."""
+    """All shards of some kinds, or one of each, in memory: tensors by name, captions, kinds."""
 
-    def __init__(self, folder: Path, kind: str, device: str = "cpu", shard: str = "*") -> None:
+    def __init__(self, folder: Path, *kinds: str, device: str = "cpu", shard: str = "*") -> None:
         self.captions: list[str] = []
         self.kinds: list[str] = []
         parts: dict[str, list[torch.Tensor]] = {}
-        for path in sorted(folder.glob(f"{kind}-{shard}.safetensors")):
+        for path in (path for kind in kinds for path in sorted(folder.glob(f"{kind}-{shard}.safetensors"))):
             with safe_open(path, "pt", device=device) as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
                     parts.setdefault(name, []).append(file.get_tensor(name))

@@ -36,13 +36,14 @@ def load_vae(options: Options) -> Any:
     return AutoencoderKLWan.from_pretrained(options.out / "vae").eval().requires_grad_(False).to(options.device)
 
 
-def load_segments(options: Options, kind: str) -> Segments:
-    """All segments of a kind that are there; ValueError where none is."""
+def load_segments(options: Options, *kinds: str) -> Segments:
+    """All segments of some kinds that are there; ValueError where one has none."""
     folder = options.out / "latents"
-    segments = Segments(folder, kind, options.device)
-    if not len(segments):
-        raise ValueError(f"{folder}: expected {kind}-*.safetensors, found none; run `train.py latents --kinds {kind}`")
-    return segments
+    for kind in kinds:
+        if not any(folder.glob(f"{kind}-*.safetensors")):
+            said = f"expected {kind}-*.safetensors, found none; run `train.py latents --kinds {kind}`"
+            raise ValueError(f"{folder}: {said}")
+    return Segments(folder, *kinds, device=options.device)
 
 
 def load_averages(options: Options, stage: str, names: dict[str, str]) -> dict[str, Average]:

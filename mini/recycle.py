@@ -55,19 +55,19 @@ class Chains:
     """Chains that the model renders, a segment at a time, while its LoRA learns: what a segment really hands over after
     several, with what is wrong where it is wrong. A banked error in another segment is seldom a subject that is gone.
 
-    `segments`: DEPTH of each chain in a row; `errors`: how far from the truth the last latent of a rendered one is."""
+    `segments`: DEPTH of each chain in a row; `errors`: how far from the truth the last latent of a rendered one is;
+    `after`: by chain, which one is to be rendered next."""
 
     segments: Segments
     errors: dict[int, torch.Tensor] = field(default_factory=dict)
-    rendered: list[int] = field(default_factory=list)
+    after: dict[int, int] = field(default_factory=dict)
 
     def advance(self, count: int, rng: random.Random) -> list[int]:
-        """What to render now: the next segments of the chains under way, or the first ones of others."""
-        if self.rendered and (self.rendered[0] + 1) % DEPTH:
-            self.rendered = [index + 1 for index in self.rendered]
-        else:
-            self.rendered = [DEPTH * n for n in rng.sample(range(len(self.segments) // DEPTH), count)]
-        return self.rendered
+        """What to render now: of some chains the segment after the last one rendered, or the first again."""
+        chains = rng.sample(range(len(self.segments) // DEPTH), count)
+        links = [DEPTH * chain + self.after.get(chain, 0) for chain in chains]
+        self.after |= {link // DEPTH: (link + 1) % DEPTH for link in links}
+        return links
 
     def keep(self, links: list[int], errors: torch.Tensor) -> None:
         """What is wrong with the last latents [B, 16, 1, h, w] of segments."""
@@ -89,11 +89,14 @@ class Chains:
 
 @dataclass(frozen=True)
 class Recycling:
-    """How often errors are put where. All zero: the layout alone, without recycling."""
+    """How often errors are put where: banked ones into motion latents and into the latents, those of chains of its own
+    into what goes on from these, and those of subjects gone astray. All zero: the layout alone, without recycling. The
+    anchor is clean, as it is in every segment of a chain: a picture that was given."""
 
-    motion: float = 0.85
-    anchor: float = 0.2
+    motion: float = 0.2
     latents: float = 0.3
+    chained: float = 0.35
+    astray: float = 0.5
 
 
 def worn(given: torch.Tensor, slot: int, bank: ErrorBank, probability: float, rng: random.Random) -> torch.Tensor:
@@ -109,6 +112,13 @@ def worn(given: torch.Tensor, slot: int, bank: ErrorBank, probability: float, rn
             if error is not None:
                 worn[row] += rng.uniform(0.25, 1.25) * error[:, slot][:, None].to(given.device)
     return worn
+
+
+def strayed(errors: torch.Tensor, probability: float, rng: random.Random) -> torch.Tensor:
+    """A share of what is wrong with motion latents whose subjects have gone astray, errors [B, 16, 1, h, w], in some
+    rows; nothing in the others."""
+    shares = [rng.uniform(0.25, 1.1) if rng.random() < probability else 0.0 for _ in range(len(errors))]
+    return errors * errors.new_tensor(shares)[:, None, None, None, None]
 
 
 def worn_latents(

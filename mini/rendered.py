@@ -34,7 +34,7 @@ SHARDS = {"plain": 2, "pro": 3}
 """Shards of encoded segments that are rendered."""
 TIMES = 2
 """Renderings of each segment: those of one truth are joined as two segments are."""
-SHAPES = ((9, 4, 0), (17, 2, 0), (33, 1, 0), (9, 12, 32), (17, 7, 32), (49, 1, 0))
+SHAPES = ((9, 4, 0), (17, 2, 0), (33, 1, 0), (9, 12, 32), (17, 7, 32), (81, 1, 0))
 """(frames, segments, crop or whole frames) of one step in turn, from the first frame on."""
 
 FRAMES: dict[str, Callable[[int, float], list[Scene]]] = {
@@ -70,7 +70,7 @@ def rerendered(
 def render_shard(options: Options, experts: dict[str, Any], prompts: Any, kind: str, shard: str) -> dict[str, Any]:
     """A shard of encoded segments [n], rendered: `made` [n, TIMES, 16, T, h, w] and `z` [n, 16, T, h, w] in fp16,
     `pixels` [n, 3, F, H, W] and `mask` [n, F, H, W] in 8 bits."""
-    segments = Segments(options.out / "latents", kind, options.device, shard)
+    segments = Segments(options.out / "latents", kind, device=options.device, shard=shard)
     seed = FIRST_SEEDS[kind] + int(shard) * SHARD
     made = []
     for time in range(TIMES):

@@ -36,7 +36,7 @@ CHARACTERS = "".join(chr(code) for code in range(33, 127)) + "▁"
 
 
 _CAPTION_WORDS = """
-spins spinning bounces slate sand dark mint lilac plain striped dotted cloudy place stands makes big
+spins spinning bounces slate sand dark clay pale plain striped dotted cloudy place stands makes big
 left, right, up, down, background, background. zooms in, night, day, cut, still.
 """
 TRAINED_WORDS = WORDS + _CAPTION_WORDS.split()

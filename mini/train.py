@@ -35,8 +35,8 @@ from samples import FIRST_SEEDS
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 from train_vae import train_decoder, train_finish, train_vae
 
-COUNTS = {"plain": 8960, "pro": 3072, "link": 640, "svi20": 512, "cut": 384}
-STEPS = {"base": 9400, "experts": 7000}
+COUNTS = {"plain": 8960, "later": 4480, "pro": 3072, "link": 640, "svi20": 512, "cut": 384}
+STEPS = {"base": 9400, "experts": 17_350}
 
 
 def settle(options: Options) -> None:
@@ -68,8 +68,8 @@ def train_experts(options: Options, stage: str) -> None:
         for name, average in load_averages(options, "base", {"high": "all", "low": "all", "text": "text"}).items():
             average.copy_to(learner.networks[name])
             learner.averages[name] = Average(learner.networks[name], 0.997)
-    segments = load_segments(options, "plain")
-    held = Segments(options.out / "latents" / "held", "plain", options.device)
+    segments = load_segments(options, "plain", "later")
+    held = Segments(options.out / "latents" / "held", "plain", device=options.device)
     rate, rest = (4e-3, 2e-3) if stage == "base" else (1.5e-3, 1e-3)
     steps, hold = options.steps or STEPS[stage], 0.5 if stage == "base" else 0.2
     seed = 2 if stage == "base" else 3

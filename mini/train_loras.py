@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ from recycle import Chains, Recycling
 from restore import Applied
 from runs import Run
 
-NONE = Recycling(0.0, 0.0, 0.0)
+NONE = Recycling(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Plan:
     """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format; `beside`: the LoRA
-    that is on and fixed, with batches of its own, in two steps of three."""
+    that is on and fixed, with batches of its own, in two steps of three; `cuts`: every CUTS-th step of the low-noise
+    expert is on segments with a cut, which it would smooth otherwise."""
 
     kind: str
     segments: str
@@ -33,23 +34,25 @@ class Plan:
     anchored: bool = True
     rate: float = 1.5e-2
     beside: str = ""
+    cuts: bool = False
 
 
+CUTS = 6
 BOTH = ("high", "low")
 PLANS = {
-    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 12, 12500, Recycling()),
-    "hard-cut": Plan("hard-cut", "cut", ("high",), 8, 4000, official=False, beside="svi-2.0-pro"),
-    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 8, 1500, Recycling()),
-    "distill": Plan("distill", "plain", BOTH, 6, 300, official=False),
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 20, 16_000, Recycling(), cuts=True),
+    "hard-cut": Plan("hard-cut", "cut", ("high",), 6, 4600, official=False, beside="svi-2.0-pro"),
+    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 4, 2000, Recycling()),
+    "distill": Plan("distill", "plain", BOTH, 3, 540, official=False),
 }
 """What is shipped, in the order of training."""
-SHORT = 1500
+SHORT = 600
 ABLATIONS = {
-    "pro-short": Plan("svi-2.0-pro", "pro", BOTH, 12, SHORT, Recycling()),
-    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 12, SHORT),
-    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 12, SHORT, Recycling(), anchored=False),
+    "pro-short": Plan("svi-2.0-pro", "pro", BOTH, 20, SHORT, Recycling()),
+    "pro-layout-only": Plan("svi-2.0-pro", "pro", BOTH, 20, SHORT),
+    "pro-no-anchor": Plan("svi-2.0-pro", "pro", BOTH, 20, SHORT, Recycling(), anchored=False),
 }
-"""What each part of Pro's training is worth: an eighth of its steps, and step for step the same without recycling, or
+"""What each part of Pro's training is worth: a few steps of it, and step for step the same without recycling, or
 without an anchor."""
 
 
@@ -62,6 +65,7 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     trainee = Trainee(experts, loras, learner.prompts, plain, special, plan.recycling, anchored=plan.anchored)
     if plan.kind == "svi-2.0-pro" and plan.recycling != NONE:
         trainee.chains = Chains(load_segments(options, "link"))
+    cutter = replace(trainee, special=load_segments(options, "cut")) if plan.cuts else None
     parameters = [p for lora in loras.values() for p in lora.parameters()]
     optimizer = Muon(parameters, plan.rate)
     parts: dict[str, Any] = dict(loras)
@@ -76,6 +80,8 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
         elif fixed and number % 3:
             with Applied(experts, fixed):
                 loss, notes = recycling_step(trainee, f"{plan.kind}, {plan.beside}", expert, number, options.device)
+        elif cutter and expert == "low" and number // len(plan.experts) % CUTS == 0:
+            loss, notes = recycling_step(cutter, f"hard-cut, {plan.kind}", expert, number, options.device)
         else:
             loss, notes = recycling_step(trainee, plan.kind, expert, number, options.device)
         run.note(**notes)

@@ -21,8 +21,8 @@ from svid.store.lineage import chain, resolve
 
 RECIPES = ("i2v", "svi-2.0-pro")
 PROMPTS = (
-    "a big yellow star moves right slowly on a lilac plain background",
-    "a big yellow star moves left slowly on a lilac plain background",
+    "a big yellow star moves right slowly on a pale plain background",
+    "a big yellow star moves left slowly on a pale plain background",
 )
 """In turn. Subject, size and background stay, so whatever else changes is drift."""
 FPS = 16

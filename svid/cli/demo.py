@@ -18,8 +18,8 @@ VIDEO = "a star, then a square"
 EXTENSION = """\
 extend = "{video}"
 prompts = [
-  "a blue square stands still on a mint plain background, day turns to night",
-  "a blue square stands still on a mint plain background, night turns to day",
+  "a blue square stands still on a sand plain background, day turns to night",
+  "a blue square stands still on a sand plain background, night turns to day",
 ]
 """
 SEGMENTS = 8

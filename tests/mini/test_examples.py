@@ -17,7 +17,7 @@ from world import CLOSE_UP, SIZES, Action, Scene, Script, Subject
 from svid.cli import compare, demo
 
 STAR = SCENES["star.png"]
-SQUARE = Scene((Subject("square", "blue", "", 0.5, 0.5, 0.0, CLOSE_UP),), "mint", "plain", close=True)
+SQUARE = Scene((Subject("square", "blue", "", 0.5, 0.5, 0.0, CLOSE_UP),), "sand", "plain", close=True)
 RIGHT, LEFT = Action("right", "slowly"), Action("left", "slowly")
 
 

@@ -2,12 +2,10 @@ import random
 
 import pytest
 import torch
-from export import shared
 from lora import Lora, comfy_keys, official_keys, read_pairs, targets, write_lora
 from networks import LAYERS, make_expert
 from recycle import FINISHED, ErrorBank, Recycling, recycled_target, worn, worn_latents
 from restore import Applied
-from safetensors.torch import save_file
 from swift import short_text, velocity
 from torch import nn
 
@@ -108,7 +106,7 @@ def test_what_is_handed_over_wears_as_often_as_told():
     changed = worn(given, -1, bank, 0.25, random.Random(0)).flatten(1).any(1).float().mean()
     assert changed == pytest.approx(0.25, abs=0.08)
     assert torch.equal(worn(given, -1, bank, 0.0, random.Random(0)), given)
-    assert Recycling(0, 0, 0) != Recycling()
+    assert Recycling(0, 0) != Recycling()
 
 
 def test_worn_latents_lead_back_to_the_truth():
@@ -118,18 +116,3 @@ def test_worn_latents_lead_back_to_the_truth():
     assert not torch.equal(worn_z[1], z[1])
     x, target = recycled_target(z, worn_z, torch.randn_like(z), sigma)
     assert torch.allclose(x - sigma[:, None, None, None, None] * target, z, atol=1e-5)
-
-
-def test_a_share_of_a_lora_is_that_much_of_what_it_adds(expert, tmp_path):
-    lora = Lora(expert, 4, seed=1)
-    for pair in lora.loras():
-        nn.init.normal_(pair.up, std=0.1)
-    for keys in (official_keys(lora.matrices()), comfy_keys(lora.matrices())):
-        some = shared(keys, 0.5)
-        assert some.keys() == keys.keys()
-        assert {value.dtype for value in some.values()} == {torch.bfloat16}
-        save_file(keys, tmp_path / "all.safetensors")
-        save_file(some, tmp_path / "half.safetensors")
-        whole, half = (read_pairs(tmp_path / f"{name}.safetensors") for name in ("all", "half"))
-        for name, (down, up) in half.items():
-            assert torch.equal(up @ down, 0.5 * (whole[name][1] @ whole[name][0]))

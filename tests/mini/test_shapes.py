@@ -13,7 +13,7 @@ from world import SEGMENT, SHAPES, Action, Scene, Script, Subject, timeline
 
 def alone(shape, x=0.5, size=0.22, spin=False):
     subject = Subject(shape, "red", "", x, 0.5, 0.3, size)
-    return timeline(Scene((subject,), "mint", "plain"), [(Script((Action("still", "", spin),)), SEGMENT - 1)])
+    return timeline(Scene((subject,), "clay", "plain"), [(Script((Action("still", "", spin),)), SEGMENT - 1)])
 
 
 def as_another(frames, shape):

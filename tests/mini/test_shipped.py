@@ -1,6 +1,8 @@
 """The miniature in the package shows what its prompts say. The figures asked for are below those of docs/mini.md, which
 are of more samples: these are there to notice weights that have been broken, not to measure them."""
 
+from statistics import fmean
+
 import pytest
 import torch
 from autoencoder import evaluate
@@ -17,7 +19,7 @@ from single_file import main as write_single_files
 from world import Action, Scene, Script, Subject, timeline
 
 STEPS = 8
-KEPT, DIRECTION, CUT, STAYS = 0.7, 0.7, 0.7, 0.7
+KEPT, DIRECTION, SHAPE, CUT, STAYS = 0.7, 0.7, 0.7, 0.7, 0.7
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def test_subjects_stay_and_go_where_the_caption_says(mini):
     found = score(render(mini.experts, mini.prompts, mini.encoder, samples, STEPS), samples, 64, 64)
     assert found["kept"] >= KEPT
     assert found["direction"] >= DIRECTION
+    assert found["shape"] >= SHAPE
 
 
 def told(motion):
@@ -74,16 +77,17 @@ def test_the_hard_cut_comes_from_its_lora(mini):
     assert not any(map(cut_happens, render(mini.experts, mini.prompts, mini.encoder, samples, STEPS)))
 
 
-def test_svi_pro_drifts_less_than_chaining_by_the_last_frame(mini):
+def test_svi_pro_drifts_less_than_chaining_by_the_last_frame_and_jumps_no_more(mini):
     streams = held_out_streams(4, 20, 1.0, HELD_OUT + 900_000)
-    last = {}
+    rows = {}
     for way, lora in ((I2V, None), (PRO, "svi-2.0-pro")):
         files = {e: [(LORAS / f"{lora}_{e}.safetensors", 1.0)] for e in ("high", "low")} if lora else {}
         with Applied(mini.experts, files):
             videos = chain(way, mini.experts, mini.prompts, mini.encoder, streams, STEPS)
-            last[way.kind] = measure(way, streams, videos, 64, 64)[-1]
-    assert drift_of(last["pro"]) < 0.6 * drift_of(last["i2v"])
-    assert last["pro"].kept >= last["i2v"].kept
+            rows[way.kind] = measure(way, streams, videos, 64, 64)
+    assert drift_of(rows["pro"][-1]) < 0.5 * drift_of(rows["i2v"][-1])
+    assert fmean(row.seam for row in rows["pro"][1:]) <= fmean(row.seam for row in rows["i2v"][1:])
+    assert fmean(row.kept for row in rows["pro"]) >= KEPT
 
 
 def test_its_single_files_are_read_back_by_diffusers(tmp_path):

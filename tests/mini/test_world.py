@@ -5,7 +5,23 @@ import pytest
 import torch
 from draw import draw, draw_shot, quantized, shots
 from grammar import caption, draw_scene, draw_script, draw_stream
-from world import COLOURS, CUT_FRAME, GROUNDS, SHAPES, Action, Scene, Script, Subject, advance, fold, timeline
+from world import (
+    CELL,
+    COLOURS,
+    CUT_FRAME,
+    DOING,
+    GROUNDS,
+    SHAPES,
+    Action,
+    Scene,
+    Script,
+    Subject,
+    advance,
+    apart,
+    fold,
+    timeline,
+    walls,
+)
 
 
 def scene_of(shape="star", colour="red", x=0.3, y=0.5, **more):
@@ -20,16 +36,52 @@ def test_a_seed_gives_the_same_video_every_time():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_continuation_is_exact_where_nothing_turns_round(seed):
+def test_what_happens_is_over_when_the_shortest_segment_ends_and_all_stand_on_the_grid(seed):
+    scene, scripts = draw_stream(seed, 4)
+    for script in scripts:
+        later = advance(scene, script, DOING)
+        assert later == advance(scene, script, 76) == advance(scene, script, 80)
+        for subject in later.subjects:
+            assert (subject.x / CELL, subject.y / CELL) == (round(subject.x / CELL), round(subject.y / CELL))
+            assert subject.angle == 0
+        scene = later
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_has_spun_looks_as_before(shape):
+    scene = scene_of(shape)
+    spin = Script((Action("still", "", True),))
+    half, before, after = (draw([advance(scene, spin, n)])[0] for n in (DOING // 2, 0, DOING))
+    almost = draw([advance(scene, spin, DOING - 1)])[0]
+    assert torch.equal(before, after)
+    assert (almost - after).abs().mean() < 0.004
+    if shape != "circle":
+        assert (half - before).abs().mean() > 2 * (almost - after).abs().mean()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_two_subjects_never_touch(seed):
     rng = random.Random(seed)
-    scene = draw_scene(rng)
-    script = replace(
-        draw_script(rng, scene), camera="", actions=tuple(Action("still", "", True) for _ in scene.subjects)
-    )
-    at_once, in_two = advance(scene, script, 50), advance(advance(scene, script, 20), script, 30)
-    for one, other in zip(at_once.subjects, in_two.subjects, strict=True):
-        assert (one.x, one.y, one.angle) == pytest.approx((other.x, other.y, other.angle))
-    assert at_once.light == pytest.approx(in_two.light)
+    scene = next(s for s in (draw_scene(rng) for _ in range(1000)) if len(s.subjects) == 2)
+    for _ in range(3):
+        script = draw_script(rng, scene)
+        frames = [advance(scene, script, n) for n in range(81)]
+        masks = draw_shot(frames, 64, 64)[1]
+        assert float((masks[:, 0] * masks[:, 1]).max()) == 0
+        scene = frames[-1]
+
+
+def test_subjects_that_meet_are_not_apart():
+    first = scene_of(x=0.25).subjects[0]
+    both = scene_of(x=0.25, shape="circle")
+    both = replace(both, subjects=(first, replace(first, x=0.75)))
+    assert apart(both, Script((Action(), Action())))
+    assert not apart(both, Script((Action("right", "quickly"), Action())))
+
+
+@pytest.mark.parametrize(("radius", "length", "expected"), [(0.17, 1, (0.25, 0.75)), (0.28, 1.5, (0.375, 1.125))])
+def test_walls_leave_a_subject_whole(radius, length, expected):
+    assert walls(radius, length) == expected
 
 
 def test_a_timeline_starts_every_section_where_the_one_before_ended():

@@ -99,7 +99,7 @@ def test_fp8_is_noted(tmp_path):
          {"kind": "text-encoder", "model": "umT5", "keys": "transformers", "dim": 64, "layers": 2}),
         (LORAS / "hard-cut_high.safetensors",
          {"kind": "lora", "formats": ["ComfyUI, Kijai or lightx2v (diffusion_model.)"], "methods": ["LoRA"],
-          "ranks": [8], "alphas": None, "modules": 60, "blocks": "0-5", "image_keys": 0, "unknown_keys": [],
+          "ranks": [6], "alphas": None, "modules": 60, "blocks": "0-5", "image_keys": 0, "unknown_keys": [],
           "expert_hint": "high"}),
         (MINI, {"kind": "folder", "dim": 128, "layers": 6}),
     ],
