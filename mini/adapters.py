@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from batches import BATCHES, COUNT, Trainee
-from experts import shown, weighted
+from errors import shown, weighted
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
 from precision import fast_products
 from prompts import NOTHING

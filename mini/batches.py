@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from errors import even
 from latents import Segments, whole
 from lora import Lora
 from prompts import Prompts
@@ -26,12 +27,6 @@ FADE = (1.0, 2 / 3, 1 / 3)
 segment begins as the one before ended and is right again three latents on. One that is right at once jumps."""
 JOINED, WEIGHT = 4, 3
 """Latents at the head of a later segment that weigh more than others, and how much more: seams show how they fit."""
-SMALL, MOST = 1 / 6, 4.0
-"""A subject that takes less than this share of a segment weighs more, up to so many times: a chain that loses a small
-one drifts, too, and small ones weigh next to nothing otherwise."""
-CONTRAST, CLEARER = 1.7, 2.0
-"""How far from its background a subject is in latents, mean square, on average, and how much less or more one may weigh
-that is farther or nearer: pink is half as far from any background as blue, and is what a chain loses."""
 LINKED = 0.5
 """Share of later segments of Pro that go on from what a chain of the model itself has come to."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]
@@ -71,18 +66,6 @@ def draw_plain(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict[s
 def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Segments of the kind that the LoRA is for."""
     return trainee.special.batch([rng.randrange(len(trainee.special)) for _ in range(count)])
-
-
-def even(where: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """`where` [B, 1, T, h, w] with subjects weighing more that are small, or hardly other than their background in the
-    latents z [B, 16, T, h, w], so that it may be above 1."""
-    share = where.mean((1, 2, 3, 4), keepdim=True)
-    ground = 1 - where
-    around = (z * ground).sum((3, 4), keepdim=True) / ground.sum((3, 4), keepdim=True).clamp(min=1)
-    seen = ((z - around).square().mean(1, keepdim=True) * where).sum((1, 2, 3, 4), keepdim=True)
-    contrast = seen / where.sum((1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
-    plain = (CONTRAST / contrast.clamp(min=1e-6)).clamp(1 / CLEARER, CLEARER)
-    return where * (SMALL / share.clamp(min=1e-6)).clamp(1.0, MOST) * plain
 
 
 def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:

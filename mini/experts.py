@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from errors import shown
 from flow import BOUNDARY, draw_sigmas, masked, mixed, predict
 from latents import Segments, whole
 from networks import make_expert, make_text_encoder
@@ -25,9 +25,6 @@ UNPROMPTED = 12
 """Every so many steps nothing is said."""
 PAIRS = 0.3
 """Share of segments with two subjects, once there are two experts: a tenth of the world, and the hardest to learn."""
-TINT, FAINT = 30.0, 0.002
-"""Weight of the background's colour: a little too light everywhere in a frame is what drift is made of and is seen at
-once, but weighs next to nothing position by position."""
 ANY = 0.36
 """Share of segments of which any latents are given, and not the first one alone."""
 PLAIN = ("shared", "patch_embedding", "proj_out", "relative_attention_bias", "time_proj", "scale_shift")
@@ -104,41 +101,6 @@ def levels(segments: Segments, chosen: list[int], expert: str) -> torch.Tensor:
             if segments.kinds[index] == "cut":
                 sigmas[row] = draw_sigmas(1, "low")
     return sigmas
-
-
-def weighted(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Square errors [B, 16, T, h, w] to one per segment [B].
-
-    What shows a subject (`where` [B, 1, T, h, w]) weighs up to four times as much as background. Where a caption leaves
-    nothing open the best prediction is the same, but subjects are learned earlier."""
-    weight = 1 + 3 * where
-    mean: torch.Tensor = (weight * errors).mean((1, 2, 3, 4)) / weight.mean((1, 2, 3, 4))
-    return mean
-
-
-def tint(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Whether the background's colour is right, one number per segment [B]: the square of the mean error
-    [B, 16, T, h, w] of a latent's background, and of what is above FAINT, as where day and night come, its logarithm.
-    `where` as for `weighted`."""
-    ground = (1 - where).clamp(min=0)
-    mean = (errors * ground).sum((3, 4)) / ground.sum((3, 4)).clamp(min=1)
-    found: torch.Tensor = FAINT * torch.log1p(mean.square().mean((1, 2)) / FAINT)
-    return found
-
-
-def mass(errors: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Whether what a latent shows of subjects is right in all, one number per segment [B]: the square of the mean error
-    [B, 16, T, h, w] where they are and one position around. `where` as for `weighted`."""
-    near = F.max_pool3d((where > 0).to(errors), (1, 3, 3), 1, (0, 1, 1))
-    mean = (errors * near).sum((3, 4)) / near.sum((3, 4)).clamp(min=1)
-    return mean.square().mean((1, 2))
-
-
-def shown(errors: torch.Tensor, where: torch.Tensor, whole: float = 0.0) -> torch.Tensor:
-    """What is wrong with velocities by their errors [B, 16, T, h, w], one number per segment [B]; `whole`: what `mass`
-    weighs."""
-    found = weighted(errors.square(), where) + TINT * tint(errors, where)
-    return found + whole * mass(errors, where) if whole else found
 
 
 def slots(latents: int, rng: random.Random) -> list[int]:

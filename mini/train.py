@@ -35,7 +35,7 @@ from samples import FIRST_SEEDS
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 from train_vae import train_decoder, train_finish, train_vae
 
-COUNTS = {"plain": 8960, "later": 4480, "pro": 3072, "link": 640, "svi20": 512, "cut": 384}
+COUNTS = {"plain": 8960, "later": 4480, "pro": 3072, "link": 1280, "svi20": 512, "cut": 384}
 STEPS = {"base": 9400, "experts": 17_350}
 
 

@@ -77,7 +77,9 @@ def test_the_hard_cut_comes_from_its_lora(mini):
     assert not any(map(cut_happens, render(mini.experts, mini.prompts, mini.encoder, samples, STEPS)))
 
 
-def test_svi_pro_drifts_less_than_chaining_by_the_last_frame_and_jumps_no_more(mini):
+@pytest.fixture(scope="module")
+def chained(mini):
+    """Rows of four streams of twenty segments, by plain chaining and by SVI 2.0 Pro."""
     streams = held_out_streams(4, 20, 1.0, HELD_OUT + 900_000)
     rows = {}
     for way, lora in ((I2V, None), (PRO, "svi-2.0-pro")):
@@ -85,9 +87,18 @@ def test_svi_pro_drifts_less_than_chaining_by_the_last_frame_and_jumps_no_more(m
         with Applied(mini.experts, files):
             videos = chain(way, mini.experts, mini.prompts, mini.encoder, streams, STEPS)
             rows[way.kind] = measure(way, streams, videos, 64, 64)
-    assert drift_of(rows["pro"][-1]) < 0.5 * drift_of(rows["i2v"][-1])
-    assert fmean(row.seam for row in rows["pro"][1:]) <= fmean(row.seam for row in rows["i2v"][1:])
-    assert fmean(row.kept for row in rows["pro"]) >= KEPT
+    return rows
+
+
+def test_svi_pro_drifts_less_than_chaining_by_the_last_frame_and_jumps_no_more(chained):
+    assert drift_of(chained["pro"][-1]) < 0.5 * drift_of(chained["i2v"][-1])
+    assert fmean(row.seam for row in chained["pro"][1:]) <= fmean(row.seam for row in chained["i2v"][1:])
+    assert fmean(row.kept for row in chained["pro"]) >= KEPT
+
+
+@pytest.mark.xfail(reason="SVI 2.0 Pro loses small pink subjects that plain chaining keeps: docs/mini.md", strict=False)
+def test_svi_pro_keeps_as_many_subjects_as_chaining_by_the_last_frame(chained):
+    assert chained["pro"][-1].kept >= chained["i2v"][-1].kept
 
 
 def test_its_single_files_are_read_back_by_diffusers(tmp_path):
