@@ -10,8 +10,9 @@ import random
 from itertools import pairwise
 
 import torch
-from batches import BATCHES, COUNT, Trainee
+from batches import BATCHES, COUNT, OWN, Reached, Trainee, joined
 from errors import shown, weighted
+from experts import FINE
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
 from precision import fast_products
 from prompts import NOTHING
@@ -38,9 +39,18 @@ def recycling_step(
     x, target = recycled_target(
         z, worn_latents(z, sigma, trainee.bank, trainee.recycling.latents, rng), torch.randn_like(z), sigma
     )
+    fine = torch.ones_like(sigma)
+    reached = trainee.reached[expert]
+    for row in rng.sample(range(len(z)), OWN) if reached else ():
+        own = reached[rng.randrange(len(reached))]
+        for rows, value in ((x, own.x), (z, own.z), (where, own.where), (condition, own.condition)):
+            rows[row] = value
+        captions[row], sigma[row] = own.caption, own.sigma
+        target[row] = (x[row] - z[row]) / own.sigma
+        fine[row] = min(own.sigma / FINE, 1.0) ** 2
     with fast_products(device):
         v = predict(trainee.experts[expert], x, masked(condition), sigma, trainee.text(captions))
-        errors = shown(v - target, where, MASS)
+        errors = shown(v - target, where, MASS) * fine
     found = x - sigma[:, None, None, None, None] * v.detach()
     for row in range(0, len(z), 3):
         trainee.bank.add(float(sigma[row]), (found - z)[row : row + 1])
@@ -50,18 +60,25 @@ def recycling_step(
 @torch.no_grad()
 def roll(trainee: Trainee, kind: str, number: int, device: str) -> float:
     """Render a batch to the end as a chain would, or the next segments of chains, and bank how far from the truth that
-    is; returns the spread."""
+    is, and what every level but the first began from; returns the spread."""
     rng = random.Random(number)
     if trainee.chains is None:
-        z, _, condition, captions = BATCHES[kind](trainee, rng)
+        z, where, condition, captions = BATCHES[kind](trainee, rng)
+        aim = z
     else:
         links = trainee.chains.advance(COUNT, rng)
         tensors, captions = trainee.chains.segments.batch(links)
-        z, condition = tensors["z"], torch.zeros_like(tensors["z"])
-        condition[:, :, :1] = tensors["anchor"] if trainee.anchored else 0.0
-        condition[:, :, 1:2] = trainee.chains.handed(links, tensors["motion"], [1.0] * COUNT)
-    unsaid = trainee.text([NEGATIVE_ZH] * len(z))
-    made = sample(trainee.experts, torch.randn_like(z), condition, trainee.text(captions), steps=8, unsaid=unsaid)
+        handed = trainee.chains.handed(links, tensors["motion"], [1.0] * COUNT)
+        z, (aim, where, condition) = tensors["z"], joined(tensors, handed, trainee.anchored)
+
+    def keep(sigma: float, x: torch.Tensor) -> None:
+        if sigma < 1:
+            found = trainee.reached["high" if sigma >= BOUNDARY else "low"]
+            rows = zip(x, aim, where, condition, captions, strict=True)
+            found.extend(Reached(one, sigma, *rest) for one, *rest in rows)
+
+    unsaid, text = trainee.text([NEGATIVE_ZH] * len(z)), trainee.text(captions)
+    made = sample(trainee.experts, torch.randn_like(z), condition, text, 8, keep, unsaid=unsaid)
     trainee.bank.add(FINISHED, made - z)
     if trainee.chains is not None:
         trainee.chains.keep(links, (made - z)[:, :, -1:])

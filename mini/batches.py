@@ -6,6 +6,7 @@ What the model itself got wrong is in the conditions already (`recycle`).
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +30,24 @@ JOINED, WEIGHT = 4, 3
 """Latents at the head of a later segment that weigh more than others, and how much more: seams show how they fit."""
 LINKED = 0.5
 """Share of later segments of Pro that go on from what a chain of the model itself has come to."""
+OWN = 3
+"""Rows of a batch that are put in the place of others: noisy latents that renderings of the model's own came to."""
+KEPT = 240
+"""Of those, kept for each expert; the oldest go first."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]
 """Latents z, where they show a subject, image latents (z and these [B, 16, T, h, w]), and captions."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a rendering came to at a noise level, x [16, T, h, w], and what it was to find: a row of a batch."""
+
+    x: torch.Tensor
+    sigma: float
+    z: torch.Tensor
+    where: torch.Tensor
+    condition: torch.Tensor
+    caption: str
 
 
 @dataclass
@@ -46,6 +63,7 @@ class Trainee:
     bank: ErrorBank = field(default_factory=ErrorBank)
     anchored: bool = True
     chains: Chains | None = None
+    reached: dict[str, deque[Reached]] = field(default_factory=lambda: {e: deque(maxlen=KEPT) for e in ("high", "low")})
 
     def text(self, captions: list[str]) -> Text:
         """Embedded captions, nothing to be learned in them."""
@@ -68,9 +86,24 @@ def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict
     return trainee.special.batch([rng.randrange(len(trainee.special)) for _ in range(count)])
 
 
+def joined(
+    later: dict[str, torch.Tensor], motion: torch.Tensor, anchored: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(target, weights, condition) of segments that go on from motion latents [B, 16, 1, h, w], what is wrong with
+    which fades out of the target by FADE."""
+    condition = torch.zeros_like(later["z"])
+    condition[:, :, :1] = later["anchor"] if anchored else 0.0
+    condition[:, :, 1:2] = motion
+    z = later["z"].clone()
+    for slot, share in enumerate(FADE, 1):
+        z[:, :, slot : slot + 1] += share * (motion - later["motion"])
+    where = even(later["where"], z)
+    where[:, :, :JOINED] = (WEIGHT - 1) / 3 + WEIGHT * where[:, :, :JOINED]  # `weighted`: 1 + 3 w
+    return z, where, condition
+
+
 def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
-    """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame. What is
-    wrong with a motion latent fades out of the target by FADE."""
+    """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame."""
     firsts = sum(rng.random() < FIRST for _ in range(COUNT))
     able = trainee.chains.able() if trainee.chains else []
     share = LINKED if len(able) >= COUNT else 0.0
@@ -85,20 +118,13 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
         handed = trainee.chains.handed(links, linked["motion"], shares)
         later = {name: torch.cat([later[name], linked[name]]) for name in linked}
         motion, captions = torch.cat([motion, handed]), captions + words
-    condition = torch.zeros_like(later["z"])
-    condition[:, :, :1] = later["anchor"] if trainee.anchored else 0.0
-    condition[:, :, 1:2] = motion
-    for slot, share in enumerate(FADE, 1):
-        later["z"][:, :, slot : slot + 1] += share * (motion - later["motion"])
-    later["where"] = even(later["where"], later["z"])
-    later["where"][:, :, :JOINED] = (WEIGHT - 1) / 3 + WEIGHT * later["where"][:, :, :JOINED]  # `weighted`: 1 + 3 w
+    z, where, condition = joined(later, motion, trainee.anchored)
     if not firsts:
-        return later["z"], later["where"], condition, captions
+        return z, where, condition, captions
     first, more = draw_plain(trainee, rng, firsts)
-    first["where"] = even(first["where"], first["z"])
     begun = torch.zeros_like(first["z"])
     begun[:, :, :1] = first["z"][:, :, :1]
-    z, where = (torch.cat([later[name], first[name]]) for name in ("z", "where"))
+    z, where = torch.cat([z, first["z"]]), torch.cat([where, even(first["where"], first["z"])])
     return z, where, torch.cat([condition, begun]), captions + more
 
 

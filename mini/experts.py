@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from errors import shown
+from errors import even, shown
 from flow import BOUNDARY, draw_sigmas, masked, mixed, predict
 from latents import Segments, whole
 from networks import make_expert, make_text_encoder
 from optim import Average, Muon, split
 from precision import fast_products
 from prompts import NOTHING, Prompts, make_tokenizer
-from swift import Text
+from rollouts import Rollouts
 from tokenizer import TRAINED_WORDS, vocabulary
 
 SEEDS = {"all": 2201, "high": 2201, "low": 2202, "text": 2204}
@@ -25,8 +25,18 @@ UNPROMPTED = 12
 """Every so many steps nothing is said."""
 PAIRS = 0.3
 """Share of segments with two subjects, once there are two experts: a tenth of the world, and the hardest to learn."""
+HARD = {" star": 0.25, "small ": 0.15, "camera pans": 0.06, "turns to": 0.06}
+"""Words of captions, and the share of segments that are drawn with them, once there are two experts, besides those that
+have them anyway: what is drawn worst."""
+TRIES = 1000
+"""Draws for a segment with such words, after which another one will do: a few segments may have none."""
 ANY = 0.36
 """Share of segments of which any latents are given, and not the first one alone."""
+OWN = {"high": 3, "low": 5}
+"""Segments of a step, once there are two experts, whose noisy latents are those of a rendering of theirs."""
+FINE = 0.6
+"""Noise level below which these weigh less: what is wrong with a rendering stays while the noise goes, so that all the
+more would be left to the velocity."""
 PLAIN = ("shared", "patch_embedding", "proj_out", "relative_attention_bias", "time_proj", "scale_shift")
 """Parameters that AdamW trains although they are matrices."""
 
@@ -79,17 +89,28 @@ def make_learner(names: tuple[str, ...], tokenizer_folder: Any, device: str, dec
     return Learner(networks, prompts, {name: Average(module, decay) for name, module in networks.items()})
 
 
+def wanted(expert: str, rng: random.Random) -> tuple[str, ...]:
+    """Words that the caption of a segment for `expert` has to have."""
+    if expert == "all":
+        return ()
+    words = rng.choices([*HARD, ""], [*HARD.values(), 1 - sum(HARD.values())])
+    return (*words, " and a ") if rng.random() < PAIRS else (*words,)
+
+
 def choose(segments: Segments, expert: str, count: int, rng: random.Random) -> list[int]:
-    """Segments for `expert`. A video with a cut is seen below the boundary only: what is shown is decided at high
-    noise, so that the hard-cut LoRA has something to change there. Captions that are not followed are seen by both, so
-    that the low-noise expert finishes a cut that it finds and makes none because it is told to."""
+    """Segments for `expert`, more of what is hard to draw. A video with a cut is seen below the boundary only: what is
+    shown is decided at high noise, so that the hard-cut LoRA has something to change there. Captions that are not
+    followed are seen by both, so that the low-noise expert finishes a cut that it finds and makes none because it is
+    told to."""
+    able = [index for index, kind in enumerate(segments.kinds) if (expert, kind) != ("high", "cut")]
     chosen: list[int] = []
-    pair = expert != "all" and rng.random() < PAIRS
-    while len(chosen) < count:
-        index = rng.randrange(len(segments))
-        if (expert, segments.kinds[index]) != ("high", "cut") and (not pair or " and a " in segments.captions[index]):
-            pair = expert != "all" and rng.random() < PAIRS
-            chosen.append(index)
+    for _ in range(count):
+        words, index = wanted(expert, rng), rng.choice(able)
+        for _ in range(TRIES):
+            if all(word in segments.captions[index] for word in words):
+                break
+            index = rng.choice(able)
+        chosen.append(index)
     return chosen
 
 
@@ -135,37 +156,37 @@ def any_given(z: torch.Tensor, y: torch.Tensor, rng: random.Random) -> torch.Ten
     return shown
 
 
-def velocity_loss(
-    model: Any, z: torch.Tensor, where: torch.Tensor, y: torch.Tensor, text: Text, sigma: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, error per segment [B]) of the velocity from fresh noise; y [B, 20, T, h, w] as `any_given` returns it."""
-    noise = torch.randn_like(z)
-    v = predict(model, mixed(z, noise, sigma), y, sigma, text)
-    errors = shown(v - (noise - z), where)
-    return errors.mean(), errors.detach()
-
-
 def training_step(
-    learner: Learner, segments: Segments, expert: str, number: int, size: tuple[int, int], device: str
+    learner: Learner,
+    segments: Segments,
+    expert: str,
+    number: int,
+    size: tuple[int, int],
+    device: str,
+    rollouts: Rollouts | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """One step of plain I2V for one expert."""
+    """One step of plain I2V for one expert; of `rollouts`, of the same segments, OWN come in their place."""
     latents, count = size
     rng = random.Random(number)
-    chosen = choose(segments, expert, count, rng)
-    tensors, captions = segments.batch(chosen)
+    own = rollouts.draw(expert, OWN[expert], rng) if rollouts is not None else []
+    fresh = count - len(own)
+    chosen = choose(segments, expert, fresh, rng)
+    sigma = torch.cat([levels(segments, chosen, expert), torch.tensor([one.sigma for one in own])]).to(device)
+    tensors, captions = segments.batch(chosen + [one.index for one in own])
     if number % UNPROMPTED == UNPROMPTED - 1:
         captions = [rng.choices(NOTHING, (2, 2, 1))[0]] * count
-    z, where = (tensors[name][:, :, :latents] for name in ("z", "where"))
-    y = any_given(z, whole(tensors["y"], latents), rng)
-    sigma = levels(segments, chosen, expert).to(device)
+    z, where, y = (whole(tensors[name], latents) for name in ("z", "where", "y"))
+    y = torch.cat([any_given(z[:fresh], y[:fresh], rng), masked(y[fresh:])])
+    x = mixed(z, torch.randn_like(z), sigma)
+    for row, one in enumerate(own, fresh):
+        x[row] = one.x[:, :latents]
     with fast_products(device):
-        text = learner.prompts(captions)
-        loss, errors = velocity_loss(learner.networks[expert], z, where, y, text, sigma)
-    high = sigma >= 0.9
-    notes = {
-        f"{name}": float(errors[where].mean()) for name, where in (("v high", high), ("v low", ~high)) if where.any()
-    }
-    return loss, notes
+        v = predict(learner.networks[expert], x, y, sigma, learner.prompts(captions))
+        errors = shown(v - (x - z) / sigma[:, None, None, None, None], even(where, z))
+    errors[fresh:] *= (sigma[fresh:] / FINE).square().clamp(max=1)
+    high = (sigma >= BOUNDARY)[:fresh]
+    parts = {"v high": errors[:fresh][high], "v low": errors[:fresh][~high], "v own": errors[fresh:]}
+    return errors.mean(), {name: float(part.mean().detach()) for name, part in parts.items() if len(part)}
 
 
 @torch.no_grad()

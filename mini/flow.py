@@ -71,19 +71,19 @@ def sample(
     unsaid: Text | None = None,
     begin: int = 0,
 ) -> torch.Tensor:
-    """Latents [B, 16, T, h, w] after `steps` Euler steps; `watch(sigma, x0)` sees what each one aims at, `given`
+    """Latents [B, 16, T, h, w] after `steps` Euler steps; `watch(sigma, x)` sees what each one begins from, `given`
     latents are marked in the mask; with `unsaid`, what stands for no prompt, guided by GUIDANCE. Where the first
     `begin` steps are left out, `noise` is what they would have come to."""
     x, y, levels = noise, masked(condition, given), euler_levels(steps)[begin:]
     for now, then in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
         model = experts["high" if now >= BOUNDARY else "low"]
         sigma = torch.full((len(x),), now, device=x.device)
+        if watch is not None:
+            watch(now, x)
         with fast_products(x.device.type):
             v = predict(model, x, y, sigma, text)
             if unsaid is not None:
                 without = predict(model, x, y, sigma, unsaid)
                 v = without + GUIDANCE * (v - without)
-        if watch is not None:
-            watch(now, x - now * v)
         x = x + (then - now) * v
     return x

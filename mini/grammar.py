@@ -33,6 +33,8 @@ LIGHT = 0.1
 SPIN = 0.08
 STILL = 0.12
 BOUNCE = 0.1
+TURNING = 0.05
+"""How often something goes wherever it may be, which mostly means turning round at a wall."""
 
 
 def _article(phrase: str) -> str:
@@ -131,7 +133,8 @@ def _meets_no_wall(subject: Subject, action: Action, aspect: float) -> bool:
 
 
 def draw_action(rng: random.Random, subject: Subject, aspect: float) -> Action:
-    """Mostly where there is room, so that the way it goes can be seen; what spins stays in its place."""
+    """Mostly where there is room, so that the way it goes can be seen; what has none stands still, and what spins
+    stays in its place."""
     if subject.shape != "circle" and rng.random() < SPIN:
         return Action("still", "", True)
     roll = rng.random()
@@ -140,9 +143,13 @@ def draw_action(rng: random.Random, subject: Subject, aspect: float) -> Action:
     if roll < STILL + BOUNCE:
         return Action("bounce", rng.choice(list(SPEEDS)))
     ways = [Action(motion, speed) for motion in ("right", "left", "down", "up") for speed in SPEEDS]
+    if rng.random() < TURNING:
+        return rng.choice(ways)
     free = [way for way in ways if _meets_no_wall(subject, way, aspect)]
-    speed = rng.choice(sorted({way.speed for way in free})) if free and rng.random() < 0.8 else None
-    return rng.choice([way for way in free if way.speed == speed] if speed is not None else ways)
+    if not free:
+        return Action()
+    speed = rng.choice(sorted({way.speed for way in free}))
+    return rng.choice([way for way in free if way.speed == speed])
 
 
 def draw_camera(rng: random.Random, scene: Scene) -> str:

@@ -30,13 +30,14 @@ from latents import Encoder, Segments, write_shards
 from optim import Average
 from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
 from rendered import write_rendered
+from rollouts import EVERY, Rollouts
 from runs import Run
 from samples import FIRST_SEEDS
 from train_loras import ABLATIONS, PLANS, train_ablations, train_loras
 from train_vae import train_decoder, train_finish, train_vae
 
 COUNTS = {"plain": 8960, "later": 4480, "pro": 3072, "link": 1280, "svi20": 512, "cut": 384}
-STEPS = {"base": 9400, "experts": 17_350}
+STEPS = {"base": 9400, "experts": 31_950}
 
 
 def settle(options: Options) -> None:
@@ -74,12 +75,16 @@ def train_experts(options: Options, stage: str) -> None:
     steps, hold = options.steps or STEPS[stage], 0.5 if stage == "base" else 0.2
     seed = 2 if stage == "base" else 3
     run = Run(stage, options.out, steps, learner.parts(), learner.optimizers(rate, rest), seed, hold=hold)
+    rollouts = Rollouts(segments, learner.prompts) if stage == "experts" else None
     run.log(event="data", segments=len(segments))
 
     def step(number: int, progress: float) -> torch.Tensor:
         short = (number // len(names)) % 3 < (2 if progress < 0.4 else 1) and stage == "base"
         size = SHORT if short else LONG
-        loss, notes = training_step(learner, segments, names[number % len(names)], number, size, options.device)
+        if rollouts is not None and (number % EVERY == 0 or not rollouts.reached):
+            rollouts.render(learner.networks, number, options.device)
+        expert = names[number % len(names)]
+        loss, notes = training_step(learner, segments, expert, number, size, options.device, rollouts)
         run.note(**notes)
         return loss
 

@@ -21,7 +21,7 @@ NONE = Recycling(0.0, 0.0, 0.0, 0.0)
 @dataclass(frozen=True)
 class Plan:
     """How one LoRA is trained: kind of batch, segments, experts, rank, steps, recycling, key format; `beside`: the LoRA
-    that is on and fixed, with batches of its own, in two steps of three; `cuts`: every CUTS-th step of the low-noise
+    that is on and fixed, with batches of its own, in every other step; `cuts`: every CUTS-th step of the low-noise
     expert is on segments with a cut, which it would smooth otherwise."""
 
     kind: str
@@ -40,10 +40,10 @@ class Plan:
 CUTS = 6
 BOTH = ("high", "low")
 PLANS = {
-    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 20, 16_000, Recycling(), cuts=True),
-    "hard-cut": Plan("hard-cut", "cut", ("high",), 6, 4600, official=False, beside="svi-2.0-pro"),
-    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 4, 2000, Recycling()),
-    "distill": Plan("distill", "plain", BOTH, 3, 540, official=False),
+    "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 20, 23_600, Recycling(), cuts=True),
+    "hard-cut": Plan("hard-cut", "cut", ("high",), 6, 5550, official=False, beside="svi-2.0-pro"),
+    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 4, 2800, Recycling()),
+    "distill": Plan("distill", "plain", BOTH, 3, 940, official=False),
 }
 """What is shipped, in the order of training."""
 SHORT = 600
@@ -77,7 +77,7 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
         expert = plan.experts[number % len(plan.experts)]
         if plan.kind == "distill":
             loss, notes = distill_step(trainee, expert, number, options.device)
-        elif fixed and number % 3:
+        elif fixed and number % 2:
             with Applied(experts, fixed):
                 loss, notes = recycling_step(trainee, f"{plan.kind}, {plan.beside}", expert, number, options.device)
         elif cutter and expert == "low" and number // len(plan.experts) % CUTS == 0:

@@ -41,8 +41,10 @@ GROUNDS = {
 magenta than grey: latents of a VAE that is as small as the miniature's don't say that beyond the first ones."""
 TEXTURES = ("plain", "striped", "dotted", "cloudy")
 MOTIONS = ("right", "left", "down", "up", "still", "bounce")
-SPEEDS = {"slowly": 1, "": 2, "quickly": 4}
-"""Cells of the grid that a subject goes in a segment."""
+SPEEDS = {"slowly": 2, "": 4, "quickly": 6}
+"""Cells of the grid that a subject goes in a segment, turning round at walls: even numbers, as two cells are
+a token of the experts in a frame of 64 pixels. What has moved has come to lie in its tokens as it lay in those of the
+first frame, so its shape can be copied and need not be drawn anew."""
 BOUNCES = {"slowly": 4, "": 6, "quickly": 8}
 """Cells that one goes up and down."""
 TURNS = {"circle": 1, "square": 4, "triangle": 3, "star": 5}

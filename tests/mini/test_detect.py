@@ -13,7 +13,7 @@ def truth(seed):
 
 def one(motion, colour="red", x=0.5, y=0.5, ground="gray", light=1.0, radius=0.18):
     scene = Scene((Subject("circle", colour, "", x, y, 0.0, radius),), ground, "dotted", light=light)
-    return timeline(scene, [(Script((Action(motion),)), 80)])
+    return timeline(scene, [(Script((Action(motion, "slowly"),)), 80)])
 
 
 def test_the_truth_is_judged_right():

@@ -6,21 +6,25 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from adapters import recycling_step, roll
 from autoencoder import make_vae
 from batches import COUNT, Trainee, pro_batch, pro_cut_batch
+from batches import OWN as OWN_ROWS
 from chain import I2V, LATENTS, PRO, SVI20, Way, conditions, held_out_streams, start_pixels
 from clips import CROP, batch
 from draw import draw
-from experts import ANY, any_given, choose, levels, make_learner, training_step
+from experts import ANY, HARD, OWN, any_given, choose, levels, make_learner, training_step
 from latents import ITEMS, SETTLED, SHARD, Encoder, Segments, whole, write_shards
 from lora import Lora
 from measure import drift_of, measure
 from options import Options, load_segments
 from recycle import FINISHED, Chains, Recycling
+from rollouts import COUNT as ROLLED
+from rollouts import Rollouts
 from runs import Run
 from samples import DEPTH, draw_joint, draw_later, draw_link, draw_sample
 from torch import nn
@@ -41,8 +45,8 @@ def encoder():
 @pytest.fixture(scope="module")
 def folder(encoder, tmp_path_factory):
     path = tmp_path_factory.mktemp("latents")
-    for kind, shards in (("plain", 1), ("pro", 1), ("link", 2)):
-        write_shards(encoder, path, kind, shards * SHARD, 1)
+    for kind, shards, seed in (("plain", 1, 1), ("pro", 1, 1), ("link", 2, 20_000)):  # or links would be plain ones
+        write_shards(encoder, path, kind, shards * SHARD, seed)
     return path
 
 
@@ -127,6 +131,21 @@ def test_experts_see_the_kinds_that_are_theirs(folder):
         assert sigma <= 0.9 or segments.kinds[index] != "cut"
 
 
+def test_experts_see_more_of_what_is_hard_to_draw():
+    captions = [draw_sample(seed).caption for seed in range(2000)]
+    segments, shares = SimpleNamespace(captions=captions, kinds=["plain"] * len(captions)), {}
+    for expert in ("all", "low"):
+        chosen = [captions[i] for i in choose(segments, expert, 2000, random.Random(0))]
+        shares[expert] = {word: sum(word in caption for caption in chosen) / 2000 for word in (*HARD, " and a ")}
+    for word, share in shares["all"].items():
+        assert shares["low"][word] > share + 0.02, word
+
+
+def test_captions_without_what_is_hard_are_taken_as_they_are():
+    segments = SimpleNamespace(captions=["a red circle"] * 3, kinds=["plain"] * 3)
+    assert len(choose(segments, "low", 5, random.Random(0))) == 5
+
+
 @pytest.mark.parametrize("kind", ITEMS)
 def test_every_kind_of_segment_says_where_its_subjects_are(encoder, kind):
     tensors, words = ITEMS[kind](encoder, 5, 1.0)
@@ -147,6 +166,42 @@ def test_a_step_trains_the_expert_and_the_text_encoder(folder, tmp_path):
     assert all(p.grad is None for p in learner.networks["low"].parameters())
 
 
+def test_experts_learn_from_what_their_renderings_came_to(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    segments = Segments(folder, "plain")
+    rollouts = Rollouts(segments, learner.prompts)
+    assert rollouts.draw("high", 3, random.Random(0)) == []
+    rollouts.render(learner.networks, 2, "cpu")
+    for expert, low, high in (("high", 0.9, 1.0), ("low", 0.0, 0.9)):
+        reached = rollouts.reached[expert]
+        assert all(low <= one.sigma < high for one in reached)
+        assert "cut" not in {segments.kinds[one.index] for one in reached}
+        assert len(reached) % ROLLED == 0
+        # the experts predict nothing yet: a rendering is its first noise at every level
+        assert all(0.9 < float(one.x.float().std()) < 1.1 for one in reached)
+        _, notes = training_step(learner, segments, expert, 1, (21, OWN[expert] + 2), "cpu", rollouts)
+        assert notes["v own"] > 0
+
+
+def test_what_a_rendering_came_to_is_led_to_the_truth(folder, tmp_path, monkeypatch):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    segments = Segments(folder, "plain")
+    rollouts = Rollouts(segments, learner.prompts)
+    rollouts.render(learner.networks, 2, "cpu")
+    truth = segments.tensors["z"].float()
+    wanted = {(float(r.x.sum()), r.sigma): (r.x.float() - truth[r.index]) / r.sigma for r in rollouts.reached["low"]}
+
+    def found(model, x, y, sigma, text):
+        keys = [(float(one.half().sum()), float(level)) for one, level in zip(x, sigma, strict=True)]
+        return torch.stack([wanted.get(key, one * 0) for key, one in zip(keys, x, strict=True)])
+
+    monkeypatch.setattr("experts.predict", found)
+    count = OWN["low"] + 2
+    loss, notes = training_step(learner, segments, "low", 1, (21, count), "cpu", rollouts)
+    assert notes["v own"] == pytest.approx(0, abs=1e-6)
+    assert float(loss) == pytest.approx(notes["v low"] * 2 / count, rel=1e-3)
+
+
 def test_a_recycling_step_banks_errors_and_trains_the_lora_alone(folder, tmp_path):
     learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
     experts = {name: learner.networks[name].requires_grad_(False) for name in ("high", "low")}
@@ -160,6 +215,34 @@ def test_a_recycling_step_banks_errors_and_trains_the_lora_alone(folder, tmp_pat
     assert all(p.grad is None for p in learner.networks["text"].parameters())
     assert roll(trainee, "svi-2.0-pro", 1, "cpu") > 0
     assert "finished" in trainee.bank.banks
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_lora_learns_from_what_its_renderings_came_to(folder, tmp_path, monkeypatch, chained):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    experts = {name: learner.networks[name].requires_grad_(False) for name in ("high", "low")}
+    loras = {name: Lora(expert, 4, 1) for name, expert in experts.items()}
+    trainee = Trainee(experts, loras, learner.prompts, Segments(folder, "plain"), Segments(folder, "pro"))
+    if chained:
+        trainee.chains = Chains(Segments(folder, "link"))
+    roll(trainee, "svi-2.0-pro", 1, "cpu")
+    assert [len(trainee.reached[name]) for name in experts] == [2 * COUNT, 5 * COUNT]
+    own = {(float(r.x.sum()), r.sigma): (r.x - r.z) / r.sigma for r in trainee.reached["low"]}
+    errors_of = []
+
+    def found(model, x, y, sigma, text):
+        keys = [(float(one.sum()), float(level)) for one, level in zip(x, sigma, strict=True)]
+        return torch.stack([own.get(key, one * 0) for key, one in zip(keys, x, strict=True)])
+
+    def shown(errors, where, whole):
+        errors_of.extend(errors.square().mean((1, 2, 3, 4)).tolist())
+        return errors.mean((1, 2, 3, 4))
+
+    monkeypatch.setattr("adapters.predict", found)
+    monkeypatch.setattr("adapters.shown", shown)
+    recycling_step(trainee, "svi-2.0-pro", "low", 3, "cpu")
+    assert sum(error < 1e-9 for error in errors_of) == OWN_ROWS
+    assert sum(error > 0.1 for error in errors_of) == COUNT - OWN_ROWS
 
 
 def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder, tmp_path):

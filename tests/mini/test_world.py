@@ -12,6 +12,7 @@ from world import (
     DOING,
     GROUNDS,
     SHAPES,
+    SPEEDS,
     Action,
     Scene,
     Script,
@@ -41,8 +42,10 @@ def test_what_happens_is_over_when_the_shortest_segment_ends_and_all_stand_on_th
     for script in scripts:
         later = advance(scene, script, DOING)
         assert later == advance(scene, script, 76) == advance(scene, script, 80)
-        for subject in later.subjects:
+        for before, subject in zip(scene.subjects, later.subjects, strict=True):
             assert (subject.x / CELL, subject.y / CELL) == (round(subject.x / CELL), round(subject.y / CELL))
+            # as it lay in the tokens of a latent frame, which are two cells wide
+            assert (subject.x - before.x) / CELL % 2 == (subject.y - before.y) / CELL % 2 == 0
             assert subject.angle == 0
         scene = later
 
@@ -69,6 +72,17 @@ def test_two_subjects_never_touch(seed):
         masks = draw_shot(frames, 64, 64)[1]
         assert float((masks[:, 0] * masks[:, 1]).max()) == 0
         scene = frames[-1]
+
+
+def test_what_goes_somewhere_mostly_has_room_and_sometimes_turns():
+    whole = []
+    for seed in range(600):
+        scene, (script,) = draw_stream(seed, 1)
+        (before, action), after = (scene.subjects[0], script.actions[0]), advance(scene, script, DOING).subjects[0]
+        if action.motion not in ("still", "bounce"):
+            way = abs(after.x - before.x) + abs(after.y - before.y)
+            whole.append(way == pytest.approx(CELL * SPEEDS[action.speed]))
+    assert 0.9 < sum(whole) / len(whole) < 1
 
 
 def test_subjects_that_meet_are_not_apart():
