@@ -107,9 +107,9 @@ def comfy_keys(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str,
     return keys
 
 
-def write_lora(lora: Lora, path: Path, official: bool) -> None:
-    """Write a LoRA as a safetensors file."""
-    pairs = {name: (down.cpu(), up.cpu()) for name, (down, up) in lora.matrices().items()}
+def write_lora(lora: Lora, path: Path, official: bool, strength: float = 1.0) -> None:
+    """Write a LoRA as a safetensors file that has at strength 1 what the LoRA has at `strength`."""
+    pairs = {name: (down.cpu(), up.cpu() * strength) for name, (down, up) in lora.matrices().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(official_keys(pairs) if official else comfy_keys(pairs), path)
 

@@ -50,14 +50,16 @@ def test_only_its_own_matrices_learn(expert):
     }
 
 
-@pytest.mark.parametrize("official", [True, False])
-def test_a_file_holds_the_pairs(expert, tmp_path, official):
+@pytest.mark.parametrize(("official", "strength"), [(True, 1.0), (False, 1.0), (False, 1.5)])
+def test_a_file_holds_the_pairs(expert, tmp_path, official, strength):
     lora = Lora(expert, 4, seed=1)
-    write_lora(lora, tmp_path / "lora.safetensors", official)
+    for pair in lora.loras():
+        nn.init.normal_(pair.up)
+    write_lora(lora, tmp_path / "lora.safetensors", official, strength)
     found = read_pairs(tmp_path / "lora.safetensors")
     for name, (down, up) in lora.matrices().items():
         assert torch.equal(found[name][0], down.bfloat16().float())
-        assert torch.equal(found[name][1], up.bfloat16().float())
+        assert torch.equal(found[name][1], (up * strength).bfloat16().float())
 
 
 def test_a_file_is_applied_under_a_lora_that_is_trained(tmp_path):

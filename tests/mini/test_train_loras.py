@@ -1,0 +1,156 @@
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from adapters import recycling_step, roll
+from batches import COUNT, Trainee, pro_batch, pro_cut_batch
+from batches import OWN as OWN_ROWS
+from experts import make_learner
+from latents import Segments
+from lora import Lora, read_pairs
+from options import Options, load_segments
+from recycle import FINISHED, Chains, Recycling
+from samples import DEPTH
+from torch import nn
+from train_loras import Plan, train_lora
+
+
+def test_a_recycling_step_banks_errors_and_trains_the_lora_alone(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    experts = {name: learner.networks[name].requires_grad_(False) for name in ("high", "low")}
+    nn.init.normal_(experts["low"].proj_out.weight, std=0.1)
+    loras = {name: Lora(expert, 4, 1) for name, expert in experts.items()}
+    trainee = Trainee(experts, loras, learner.prompts, Segments(folder, "plain"), Segments(folder, "pro"))
+    loss, _ = recycling_step(trainee, "svi-2.0-pro", "low", 0, "cpu")
+    loss.backward()
+    assert trainee.bank.banks
+    assert any(pair.up.grad.abs().sum() > 0 for pair in loras["low"].loras())
+    assert all(p.grad is None for p in learner.networks["text"].parameters())
+    assert roll(trainee, "svi-2.0-pro", 1, "cpu") > 0
+    assert "finished" in trainee.bank.banks
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_lora_learns_from_what_its_renderings_came_to(folder, tmp_path, monkeypatch, chained):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    experts = {name: learner.networks[name].requires_grad_(False) for name in ("high", "low")}
+    loras = {name: Lora(expert, 4, 1) for name, expert in experts.items()}
+    trainee = Trainee(experts, loras, learner.prompts, Segments(folder, "plain"), Segments(folder, "pro"))
+    if chained:
+        trainee.chains = Chains(Segments(folder, "link"))
+    roll(trainee, "svi-2.0-pro", 1, "cpu")
+    assert [len(trainee.reached[name]) for name in experts] == [2 * COUNT, 5 * COUNT]
+    own = {(float(r.x.sum()), r.sigma): (r.x - r.z) / r.sigma for r in trainee.reached["low"]}
+    errors_of = []
+
+    def found(model, x, y, sigma, text):
+        keys = [(float(one.sum()), float(level)) for one, level in zip(x, sigma, strict=True)]
+        return torch.stack([own.get(key, one * 0) for key, one in zip(keys, x, strict=True)])
+
+    def shown(errors, where, whole):
+        errors_of.extend(errors.square().mean((1, 2, 3, 4)).tolist())
+        return errors.mean((1, 2, 3, 4))
+
+    monkeypatch.setattr("adapters.predict", found)
+    monkeypatch.setattr("adapters.shown", shown)
+    recycling_step(trainee, "svi-2.0-pro", "low", 3, "cpu")
+    assert sum(error < 1e-9 for error in errors_of) == OWN_ROWS
+    assert sum(error > 0.1 for error in errors_of) == COUNT - OWN_ROWS
+
+
+def test_a_lora_is_written_as_the_mean_of_two_steps_however_long_it_is_trained(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    torch.nn.init.normal_(learner.networks["low"].proj_out.weight, std=0.1)  # or nothing could be learned below it
+    networks = {f"average {n}": dict(network.named_parameters()) for n, network in learner.networks.items()}
+    torch.save(networks, tmp_path / "experts.pt")
+    (tmp_path / "latents").symlink_to(folder)
+    options = Options(tmp_path, "cpu", None, None, 8)
+    plan = Plan("svi-2.0-pro", "pro", ("low",), 2, 3, mean=2, strength=1.5)
+    for steps, kept in ((3, 1), (4, 3), (9, 7)):
+        train_lora(options, "toy", replace(plan, steps=steps))
+        state = torch.load(tmp_path / "toy.pt", weights_only=True)
+        assert (state["step"], state["earlier"]["step"]) == (steps, kept)
+        now, before = state["low"], state["earlier"]["values"]["low"]
+        for name, (down, up) in read_pairs(tmp_path / "loras" / "toy_low.safetensors").items():
+            key = "pairs." + name.replace(".", "/")
+            assert torch.allclose(down, (now[f"{key}.down"] + before[f"{key}.down"]) / 2, rtol=0.01, atol=1e-4)
+            assert torch.allclose(up, 1.5 * (now[f"{key}.up"] + before[f"{key}.up"]) / 2, rtol=0.01, atol=1e-4)
+        assert any((now[key] - before[key]).abs().max() > 0.001 for key in now)
+
+
+def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder, tmp_path):
+    prompts = make_learner((), tmp_path, "cpu", 0.9).prompts
+    trainee = Trainee(
+        {}, {}, prompts, Segments(folder, "plain"), Segments(folder, "pro"), Recycling(1.0, 0.0, 0.0, 0.0)
+    )
+    clean, _, before, _ = pro_batch(trainee, random.Random(1))
+    trainee.bank.add(FINISHED, torch.randn(8, 16, 21, 2, 2))
+    z, where, condition, _ = pro_batch(trainee, random.Random(1))
+    later = condition[:, :, 1].flatten(1).any(1)
+    wrong = (condition - before)[later, :, 1]
+    assert wrong.std() > 0.1
+    for slot in range(6):
+        share = {1: 1.0, 2: 2 / 3, 3: 1 / 3}.get(slot, 0.0)
+        assert torch.allclose((z - clean)[later, :, slot], share * wrong, atol=1e-5)
+    assert torch.equal(condition[~later, :, 0], z[~later, :, 0])
+    weight = 1 + 3 * where[later]
+    assert weight[:, :, :4].min() >= 3
+    assert weight[:, :, 4:].min() == 1
+
+
+def test_a_chain_goes_on_from_what_was_rendered(folder):
+    segments, rng = Segments(folder, "link"), random.Random(0)
+    count = len(segments) // DEPTH
+    chains = Chains(segments)
+    first = chains.advance(count, rng)
+    assert sorted(first) == [DEPTH * chain for chain in range(count)]
+    clean = torch.zeros(count, 16, 1, 2, 2)
+    assert torch.equal(chains.handed(first, clean, [1.0] * count), clean)
+    errors = torch.randn(count, 16, 1, 2, 2)
+    chains.keep(first, errors)
+    assert chains.able() == [index + 1 for index in first]
+    handed = chains.handed(chains.able(), clean, [1.0, 0.0, 0.5] + [1.0] * (count - 3))
+    assert torch.equal(handed[:3], errors[:3] * torch.tensor([1, 0, 0.5]).view(3, 1, 1, 1, 1))
+    some = chains.advance(3, rng)
+    assert len({index // DEPTH for index in some}) == 3
+    assert all(index % DEPTH == 1 for index in some)
+    for _ in range(DEPTH - 1):
+        chains.keep(chains.advance(count, rng), errors)
+    assert not [index for index in chains.able() if index % DEPTH == 0]
+    assert all(index // DEPTH in {i // DEPTH for i in some} for index in chains.advance(count, rng) if index % DEPTH)
+
+
+def test_a_batch_of_pro_has_links_once_chains_have_been_rendered(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    links = Segments(folder, "link")
+    trainee = Trainee(
+        learner.networks, {}, learner.prompts, Segments(folder, "plain"), Segments(folder, "pro"), chains=Chains(links)
+    )
+
+    def linked():
+        z = pro_batch(trainee, random.Random(1))[0]
+        return [row for row in z for link in links.tensors["z"] if torch.equal(row[:, 9], link[:, 9].float())]
+
+    assert not linked()
+    for number in range(3):
+        assert roll(trainee, "svi-2.0-pro", number, "cpu") > 0
+    assert COUNT < len(trainee.chains.errors) <= 3 * COUNT
+    assert linked()
+
+
+def test_segments_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"latents: expected link-\*\.safetensors, found none"):
+        load_segments(Options(tmp_path, "cpu", None, None, 8), "link")
+
+
+def test_cuts_beside_pro_have_an_anchor_and_often_a_motion_latent(folder, tmp_path):
+    plain = Segments(folder, "plain")
+    trainee = Trainee({}, {}, make_learner((), tmp_path, "cpu", 0.9).prompts, plain, plain)
+    z, _, condition, captions = pro_cut_batch(trainee, random.Random(1))
+    assert torch.equal(condition[:, :, 0], z[:, :, 0])
+    assert not condition[:, :, 2:].any()
+    later = condition[:, :, 1].flatten(1).any(1)
+    assert 0 < later.sum() < len(later)
+    assert torch.equal(condition[later, :, 1], z[later, :, 1])
+    assert any("hard cut" in caption for caption in captions)
