@@ -87,7 +87,8 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
     torch.set_num_threads(1)
     mini, arm = restore(given.model), ARMS[name]
     encoder = mini.encoder
-    streams = held_out_streams(given.chains, given.segments, encoder.width / encoder.height, FIRST_STREAM)
+    aspect = encoder.width / encoder.height
+    streams = held_out_streams(given.chains, given.segments, aspect, FIRST_STREAM + given.skip)
     with Applied(mini.experts, files_of(arm, given.loras) or {}):
         videos = chain(arm.way, mini.experts, mini.prompts, encoder, streams, given.steps)
         return measure(arm.way, streams, videos, encoder.height, encoder.width)
@@ -128,6 +129,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one object and nothing else")
     parser.add_argument("--segments", type=int, default=20)
     parser.add_argument("--chains", type=int, default=16)
+    parser.add_argument("--skip", type=int, default=0, help="held-out streams before the first that is measured")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="all whose LoRAs are there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="arms at once, each on one core")

@@ -24,6 +24,11 @@ def test_it_prints_one_object_about_the_miniature_in_the_package():
         assert 0 <= found[f"kept_{name}"] <= 1
 
 
+def test_other_streams_can_be_measured():
+    quick = ("--json", "--arms", "i2v", "--chains", "1", "--segments", "2", "--steps", "1")
+    assert drift(*quick).stdout == drift(*quick).stdout != drift(*quick, "--skip", "1").stdout != ""
+
+
 def test_an_arm_whose_lora_is_not_there_is_refused(tmp_path):
     done = drift(DRIFT.parents[1] / "svid/embedded/wan22-mini", tmp_path, "--arms", "i2v", "pro-short")
     assert done.returncode == 2
