@@ -75,7 +75,7 @@ class PictureStore:
     def _picture(self, file: Path, written: str, stored: str | None) -> PictureRef:
         image = open_picture(file, self.max_pixels, shown=written)
         # Only of what comes in: a picture that a video was begun with stays what it was taken for then.
-        managed = in_srgb(file, image) if stored is None else None
+        managed = in_srgb(file, image, written) if stored is None else None
         if managed is not None:
             managed.save(file, "PNG", icc_profile=None)
             image = managed

@@ -48,3 +48,10 @@ def test_one_that_lies_in_the_store_with_a_profile_stays_what_it_was(bench: Work
     found, stored = taken(bench, f"asset:{sha256}")
     assert found == sha256
     assert stored.getpixel((0, 0)) == (20, 160, 50)
+
+
+def test_the_log_names_one_whose_profile_is_broken(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (32, 32), (200, 60, 50)).save(bench.home.inbox / "torn.png", icc_profile=b"no profile")
+    _, stored = taken(bench, "torn.png")
+    assert stored.getpixel((0, 0)) == (200, 60, 50)
+    assert any(said.startswith("torn.png: taken for sRGB") for said in caplog.messages)

@@ -23,7 +23,7 @@ def photo() -> Image.Image:
 
 def managed(picture: Image.Image, path: Path, icc: bytes, **more: object) -> Image.Image | None:
     picture.save(path, icc_profile=icc, **more)
-    return in_srgb(path, open_picture(path))
+    return in_srgb(path, open_picture(path), f"holiday/{path.name}")
 
 
 def expected(pixels: np.ndarray, gamma: float = 2.2) -> np.ndarray:
@@ -55,14 +55,30 @@ def test_a_jpeg_is_converted_and_turned(tmp_path: Path, photo: Image.Image) -> N
     assert np.abs(np.asarray(found).astype(int) - expected(turned)).mean() < 3
 
 
-@pytest.mark.parametrize("icc", [b"", STANDARD, b"no profile at all", STANDARD[:200], profile()[:150]])
-def test_all_others_keep_their_pixels(tmp_path: Path, photo: Image.Image, icc: bytes) -> None:
+@pytest.mark.parametrize("icc", [b"", STANDARD])
+def test_srgb_keeps_its_pixels(
+    tmp_path: Path, photo: Image.Image, icc: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     assert managed(photo, tmp_path / "photo.png", icc) is None
+    assert not caplog.messages
 
 
-def test_a_profile_for_other_pixels_is_ignored(tmp_path: Path, photo: Image.Image) -> None:
-    assert managed(photo.convert("L"), tmp_path / "grey.png", profile()) is None
-    assert managed(photo.convert("CMYK"), tmp_path / "print.jpg", profile()) is None
+@pytest.mark.parametrize("icc", [b"no profile at all", STANDARD[:200], profile()[:150]])
+def test_a_broken_profile_is_left_out_and_the_log_says_so(
+    tmp_path: Path, photo: Image.Image, icc: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert managed(photo, tmp_path / "photo.png", icc) is None
+    (said,) = caplog.messages
+    assert said.startswith("holiday/photo.png: taken for sRGB, as its colour profile is not one of such pixels: ")
+
+
+@pytest.mark.parametrize(("mode", "name"), [("L", "grey.png"), ("CMYK", "print.jpg")])
+def test_so_is_a_profile_for_other_pixels(
+    tmp_path: Path, photo: Image.Image, mode: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert managed(photo.convert(mode), tmp_path / name, profile()) is None
+    (said,) = caplog.messages
+    assert said.startswith("holiday/")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
