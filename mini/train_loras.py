@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from adapters import ROLL, distill_step, recycling_step, roll
-from batches import Trainee
+from batches import COUNT, Trainee
 from lora import Lora, write_lora
 from optim import Muon
 from options import Options, averaged, load_averages, load_segments
 from recycle import Chains, Recycling
 from restore import Applied
 from runs import Run
+from samples import DEPTH
 
 NONE = Recycling(0.0, 0.0, 0.0, 0.0)
 
@@ -88,6 +89,16 @@ class Earlier:
         self.step, self.values = state["step"], state["values"]
 
 
+def load_chains(options: Options) -> Chains:
+    """Chains that nothing of has been rendered; ValueError where there are too few to be rendered together."""
+    chains = Chains(load_segments(options, "link"))
+    if (found := len(chains.segments)) < COUNT * DEPTH:
+        said = f"expected {COUNT} chains of {DEPTH} segments or more, found {found} segments"
+        command = f"train.py latents --kinds link --count {COUNT * DEPTH}"
+        raise ValueError(f"{options.out / 'latents'}: {said}; run `{command}`")
+    return chains
+
+
 def train_lora(options: Options, name: str, plan: Plan) -> None:
     """Train one LoRA and write its files to `DIR/loras`."""
     learner = averaged(options, load_averages(options, "experts", {n: n for n in ("high", "low", "text")}))
@@ -96,7 +107,7 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     plain, special = load_segments(options, "plain"), load_segments(options, plan.segments)
     trainee = Trainee(experts, loras, learner.prompts, plain, special, plan.recycling, anchored=plan.anchored)
     if plan.kind == "svi-2.0-pro" and plan.recycling != NONE:
-        trainee.chains = Chains(load_segments(options, "link"))
+        trainee.chains = load_chains(options)
     cutter = replace(trainee, special=load_segments(options, "cut")) if plan.cuts else None
     parameters = [p for lora in loras.values() for p in lora.parameters()]
     optimizer = Muon(parameters, plan.rate)

@@ -79,6 +79,20 @@ def test_a_lora_is_written_as_the_mean_of_two_steps_however_long_it_is_trained(f
         assert any((now[key] - before[key]).abs().max() > 0.001 for key in now)
 
 
+def test_chains_that_are_too_few_are_told_before_training(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    networks = {f"average {n}": dict(network.named_parameters()) for n, network in learner.networks.items()}
+    torch.save(networks, tmp_path / "experts.pt")
+    latents = tmp_path / "latents"
+    latents.mkdir()
+    for file in [*folder.glob("p*.safetensors"), *folder.glob("link-0000.safetensors")]:
+        (latents / file.name).symlink_to(file)
+    options = Options(tmp_path, "cpu", 1, None, 8)
+    said = r"latents: expected 12 chains of 20 segments or more, found 128 segments; .*--kinds link --count 240"
+    with pytest.raises(ValueError, match=said):
+        train_lora(options, "toy", Plan("svi-2.0-pro", "pro", ("low",), 2, 1, Recycling()))
+
+
 def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder, tmp_path):
     prompts = make_learner((), tmp_path, "cpu", 0.9).prompts
     trainee = Trainee(
