@@ -86,6 +86,13 @@ def draw_special(trainee: Trainee, rng: random.Random, count: int) -> tuple[dict
     return trainee.special.batch([rng.randrange(len(trainee.special)) for _ in range(count)])
 
 
+def faded(z: torch.Tensor, error: torch.Tensor, first: int) -> None:
+    """Put what is wrong with the latent that a segment goes on from, [B, 16, 1, h, w], into its latents z
+    [B, 16, T, h, w] from latent `first` on, less and less by FADE."""
+    for slot, share in enumerate(FADE, first):
+        z[:, :, slot : slot + 1] += share * error
+
+
 def joined(
     later: dict[str, torch.Tensor], motion: torch.Tensor, anchored: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -95,8 +102,7 @@ def joined(
     condition[:, :, :1] = later["anchor"] if anchored else 0.0
     condition[:, :, 1:2] = motion
     z = later["z"].clone()
-    for slot, share in enumerate(FADE, 1):
-        z[:, :, slot : slot + 1] += share * (motion - later["motion"])
+    faded(z, motion - later["motion"], 1)
     where = even(later["where"], z)
     where[:, :, :JOINED] = (WEIGHT - 1) / 3 + WEIGHT * where[:, :, :JOINED]  # `weighted`: 1 + 3 w
     return z, where, condition
@@ -130,12 +136,14 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
 
 def svi20_batch(trainee: Trainee, rng: random.Random) -> Batch:
     """SVI 2.0 on Wan 2.2: the last frame, then copies of the anchor; a first segment is its own anchor, and an anchor
-    that is the last frame is as good as any."""
+    that is the last frame is as good as any. Wrong with that frame is what is wrong with the end of a rendering; it
+    fades out of the target by FADE, and the anchor says what would be right."""
     later, captions = draw_special(trainee, rng, COUNT)
-    condition = whole(later["y"], later["z"].shape[2])
-    error = worn(condition[:, :, :1], 0, trainee.bank, trainee.recycling.motion, rng) - condition[:, :, :1]
-    condition[:, :, :1] += error
-    return later["z"], later["where"], condition, captions
+    z, condition = later["z"].clone(), whole(later["y"], later["z"].shape[2])
+    given = condition[:, :, :1].clone()
+    condition[:, :, :1] = worn(given, -1, trainee.bank, trainee.recycling.motion, rng)
+    faded(z, condition[:, :, :1] - given, 0)
+    return z, even(later["where"], z), condition, captions
 
 
 def cut_batch(trainee: Trainee, rng: random.Random) -> Batch:

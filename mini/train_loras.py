@@ -47,7 +47,7 @@ BOTH = ("high", "low")
 PLANS = {
     "svi-2.0-pro": Plan("svi-2.0-pro", "pro", BOTH, 20, 23_600, Recycling(), cuts=True, mean=1400),
     "hard-cut": Plan("hard-cut", "cut", ("high",), 6, 5550, official=False, beside="svi-2.0-pro", strength=1.4),
-    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 4, 2800, Recycling()),
+    "svi-2.0-wan22": Plan("svi-2.0-wan22", "svi20", BOTH, 4, 4400, Recycling(motion=0.4)),
     "distill": Plan("distill", "plain", BOTH, 3, 940, official=False),
 }
 """What is shipped, in the order of training."""
@@ -112,7 +112,7 @@ def train_lora(options: Options, name: str, plan: Plan) -> None:
     parameters = [p for lora in loras.values() for p in lora.parameters()]
     optimizer = Muon(parameters, plan.rate)
     earlier = Earlier()
-    parts: dict[str, Any] = {**loras, "earlier": earlier}
+    parts: dict[str, Any] = {**loras, "earlier": earlier} if plan.mean else dict(loras)
     run = Run(name, options.out, options.steps or plan.steps, parts, [optimizer], seed=9, warm=0.03, hold=0.3)
 
     fixed = {e: [(options.out / "loras" / f"{plan.beside}_{e}.safetensors", 1.0)] for e in plan.experts if plan.beside}

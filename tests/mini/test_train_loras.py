@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 from adapters import recycling_step, roll
-from batches import COUNT, Trainee, pro_batch, pro_cut_batch
+from batches import COUNT, Trainee, pro_batch, pro_cut_batch, svi20_batch
 from batches import OWN as OWN_ROWS
 from experts import make_learner
-from latents import Segments
+from latents import SHARD, Segments, write_shards
 from lora import Lora, read_pairs
 from options import Options, load_segments
 from recycle import FINISHED, Chains, Recycling
@@ -111,6 +111,22 @@ def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder
     weight = 1 + 3 * where[later]
     assert weight[:, :, :4].min() >= 3
     assert weight[:, :, 4:].min() == 1
+
+
+def test_a_segment_of_svi_2_begins_with_what_is_wrong_with_the_frame_that_it_is_given(folder, encoder, tmp_path):
+    write_shards(encoder, tmp_path, "svi20", SHARD, 1)
+    prompts, own = make_learner((), tmp_path, "cpu", 0.9).prompts, Segments(tmp_path, "svi20")
+    trainee = Trainee({}, {}, prompts, Segments(folder, "plain"), own, Recycling(0.5, 0.0, 0.0, 0.0))
+    clean, _, before, _ = svi20_batch(trainee, random.Random(1))
+    # the first latents of renderings are given, so hardly anything is wrong with those
+    trainee.bank.add(FINISHED, torch.randn(8, 16, 21, 2, 2) * torch.linspace(0, 1, 21)[:, None, None])
+    z, _, condition, _ = svi20_batch(trainee, random.Random(1))
+    assert torch.equal(condition[:, :, 1:], before[:, :, 1:])
+    error = (condition - before)[:, :, 0]
+    assert 0 < (error.std((1, 2, 3)) > 0.1).sum() < COUNT
+    for slot in range(6):
+        share = {0: 1.0, 1: 2 / 3, 2: 1 / 3}.get(slot, 0.0)
+        assert torch.allclose((z - clean)[:, :, slot], share * error, atol=1e-5)
 
 
 def test_a_chain_goes_on_from_what_was_rendered(folder):
