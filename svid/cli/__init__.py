@@ -14,7 +14,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -151,17 +151,35 @@ class Cli(click.Group):
                 click.echo(f"svid: {str(one).removeprefix(': ')}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
-            from svid.store.disk import storage_problem
+            _end(ctx, error)
 
-            if ctx.params.get("debug") or error.errno == errno.EPIPE:  # click ends in silence when the reader is gone
-                raise
-            place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-            problem = storage_problem(error)
-            found = problem or Problem(place, "", str(error.strerror or error))
-            if not place and found.file == "db":  # it may as well be what stdout goes to
-                found = replace(found, file="")
-            click.echo(f"svid: {str(found).removeprefix(': ')}", err=True)
-            ctx.exit(75 if problem else UsageError.exit_code)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What stands before the command; `--help` and `--version` are answered here."""
+        try:
+            return super().parse_args(ctx, args)
+        except OSError as error:
+            _end(ctx, error)
+
+
+def _end(ctx: click.Context, error: OSError) -> NoReturn:
+    """Say in one line what the system did not do, and end."""
+    from svid.store.disk import storage_problem
+
+    if ctx.params.get("debug") or error.errno == errno.EPIPE:  # click ends in silence when the reader is gone
+        raise error
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    problem = storage_problem(error)
+    found = problem or Problem(place, "", str(error.strerror or error))
+    if not place and found.file == "db":  # it may as well be what stdout goes to
+        found = replace(found, file="")
+    click.echo(f"svid: {str(found).removeprefix(': ')}", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # drop what it holds: Python would try once more at its end, say so and exit with 120
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    ctx.exit(75 if problem else UsageError.exit_code)
 
 
 class _First(click.Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -324,8 +325,11 @@ def test_what_stdout_has_no_letters_for_is_escaped(home: Home) -> None:
     assert "\\u" in svid(home, "show", segment, PYTHONIOENCODING="ascii").stdout
 
 
-def test_a_full_stdout_is_not_the_database(home: Home) -> None:
-    command = [sys.executable, "-m", "svid", "--home", str(home.root), "status"]
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("asked", ["status", "--help"])
+def test_a_full_stdout_is_not_the_database(home: Home, asked: str, unbuffered: str) -> None:
+    command = [sys.executable, "-m", "svid", "--home", str(home.root), asked]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert (done.returncode, done.stderr) == (75, "svid: No space left on device (free some space)\n")
