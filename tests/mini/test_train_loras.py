@@ -59,11 +59,15 @@ def test_a_lora_learns_from_what_its_renderings_came_to(folder, tmp_path, monkey
     assert sum(error > 0.1 for error in errors_of) == COUNT - OWN_ROWS
 
 
-def test_a_lora_is_written_as_the_mean_of_two_steps_however_long_it_is_trained(folder, tmp_path):
-    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
-    torch.nn.init.normal_(learner.networks["low"].proj_out.weight, std=0.1)  # or nothing could be learned below it
+def write_experts(folder):
+    learner = make_learner(("high", "low"), folder, "cpu", 0.9)
+    nn.init.normal_(learner.networks["low"].proj_out.weight, std=0.1)  # or nothing could be learned below it
     networks = {f"average {n}": dict(network.named_parameters()) for n, network in learner.networks.items()}
-    torch.save(networks, tmp_path / "experts.pt")
+    torch.save(networks, folder / "experts.pt")
+
+
+def test_a_lora_is_written_as_the_mean_of_two_steps_however_long_it_is_trained(folder, tmp_path):
+    write_experts(tmp_path)
     (tmp_path / "latents").symlink_to(folder)
     options = Options(tmp_path, "cpu", None, None, 8)
     plan = Plan("svi-2.0-pro", "pro", ("low",), 2, 3, mean=2, strength=1.5)
@@ -80,9 +84,7 @@ def test_a_lora_is_written_as_the_mean_of_two_steps_however_long_it_is_trained(f
 
 
 def test_chains_that_are_too_few_are_told_before_training(folder, tmp_path):
-    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
-    networks = {f"average {n}": dict(network.named_parameters()) for n, network in learner.networks.items()}
-    torch.save(networks, tmp_path / "experts.pt")
+    write_experts(tmp_path)
     latents = tmp_path / "latents"
     latents.mkdir()
     for file in [*folder.glob("p*.safetensors"), *folder.glob("link-0000.safetensors")]:
