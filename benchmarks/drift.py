@@ -23,15 +23,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "mini"))
 
-from chain import I2V, PRO, SVI20, Way, chain, held_out_streams
-from clips import HELD_OUT
+from chain import I2V, MEASURED, PRO, SVI20, Way, chain, held_out_streams
 from measure import STREAM, Row, drift_of, measure
 from restore import LORAS, MODEL, Applied, restore
 
 from svid.layout import Layout
 
 ABLATIONS = Path(__file__).parent / "ablations"
-FIRST_STREAM = HELD_OUT + 900_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def run(name: str, given: argparse.Namespace) -> list[Row]:
     mini, arm = restore(given.model), ARMS[name]
     encoder = mini.encoder
     aspect = encoder.width / encoder.height
-    streams = held_out_streams(given.chains, given.segments, aspect, FIRST_STREAM + given.skip)
+    streams = held_out_streams(given.chains, given.segments, aspect, MEASURED + given.skip)
     with Applied(mini.experts, files_of(arm, given.loras) or {}):
         videos = chain(arm.way, mini.experts, mini.prompts, encoder, streams, given.steps)
         return measure(arm.way, streams, videos, encoder.height, encoder.width)

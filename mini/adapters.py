@@ -10,7 +10,7 @@ import random
 from itertools import pairwise
 
 import torch
-from batches import BATCHES, COUNT, OWN, Reached, Trainee, joined
+from batches import BATCHES, COUNT, OWN, Reached, Trainee, first_segments, joined
 from errors import shown, weighted
 from experts import FINE
 from flow import BOUNDARY, draw_sigmas, euler_levels, masked, mixed, predict, sample
@@ -25,6 +25,9 @@ MASS = 5.0
 by, and weighs little position by position."""
 ROLL = 12
 """A batch is rendered to the end every so many steps, and its errors are banked."""
+BEGUN = 4
+"""First segments of a batch that is rendered for Pro, beside the next ones of chains. What single steps do well a
+rendering may still lose, and what the first segment loses no later one has."""
 
 
 def recycling_step(
@@ -62,14 +65,18 @@ def roll(trainee: Trainee, kind: str, number: int, device: str) -> float:
     """Render a batch to the end as a chain would, or the next segments of chains, and bank how far from the truth that
     is, and what every level but the first began from; returns the spread."""
     rng = random.Random(number)
+    links: list[int] = []
     if trainee.chains is None:
         z, where, condition, captions = BATCHES[kind](trainee, rng)
         aim = z
     else:
-        links = trainee.chains.advance(COUNT, rng)
+        links = trainee.chains.advance(COUNT - BEGUN, rng)
         tensors, captions = trainee.chains.segments.batch(links)
-        handed = trainee.chains.handed(links, tensors["motion"], [1.0] * COUNT)
-        z, (aim, where, condition) = tensors["z"], joined(tensors, handed, trainee.anchored)
+        handed = trainee.chains.handed(links, tensors["motion"], [1.0] * len(links))
+        begun, begun_where, begun_condition, more = first_segments(trainee, rng, BEGUN)
+        rows = zip(joined(tensors, handed, trainee.anchored), (begun, begun_where, begun_condition), strict=True)
+        aim, where, condition = (torch.cat(both) for both in rows)
+        z, captions = torch.cat([tensors["z"], begun]), captions + more
 
     def keep(sigma: float, x: torch.Tensor) -> None:
         if sigma < 1:
@@ -81,7 +88,7 @@ def roll(trainee: Trainee, kind: str, number: int, device: str) -> float:
     made = sample(trainee.experts, torch.randn_like(z), condition, text, 8, keep, unsaid=unsaid)
     trainee.bank.add(FINISHED, made - z)
     if trainee.chains is not None:
-        trainee.chains.keep(links, (made - z)[:, :, -1:])
+        trainee.chains.keep(links, (made - z)[: len(links), :, -1:])
     return float((made - z).std())
 
 

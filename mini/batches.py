@@ -108,6 +108,14 @@ def joined(
     return z, where, condition
 
 
+def first_segments(trainee: Trainee, rng: random.Random, count: int) -> Batch:
+    """Segments that nothing goes before, in Pro's layout: [anchor, zeros], the anchor their own first frame."""
+    first, captions = draw_plain(trainee, rng, count)
+    condition = torch.zeros_like(first["z"])
+    condition[:, :, :1] = first["z"][:, :, :1]
+    return first["z"], even(first["where"], first["z"]), condition, captions
+
+
 def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     """SVI 2.0 Pro: [anchor, motion, zeros], or for a first segment [anchor, zeros] with its own first frame."""
     firsts = sum(rng.random() < FIRST for _ in range(COUNT))
@@ -127,11 +135,9 @@ def pro_batch(trainee: Trainee, rng: random.Random) -> Batch:
     z, where, condition = joined(later, motion, trainee.anchored)
     if not firsts:
         return z, where, condition, captions
-    first, more = draw_plain(trainee, rng, firsts)
-    begun = torch.zeros_like(first["z"])
-    begun[:, :, :1] = first["z"][:, :, :1]
-    z, where = torch.cat([z, first["z"]]), torch.cat([where, even(first["where"], first["z"])])
-    return z, where, torch.cat([condition, begun]), captions + more
+    first, first_where, first_condition, more = first_segments(trainee, rng, firsts)
+    z, where, condition = (torch.cat(both) for both in ((z, first), (where, first_where), (condition, first_condition)))
+    return z, where, condition, captions + more
 
 
 def svi20_batch(trainee: Trainee, rng: random.Random) -> Batch:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from clips import HELD_OUT
 from draw import draw, quantized
 from flow import sample
 from grammar import caption, draw_stream
@@ -23,6 +24,8 @@ from svid.wan.conditioning import amplified, strengthened, zero_padded
 from svid.wan.prompts import NEGATIVE_ZH
 
 LATENTS = (SEGMENT - 1) // 4 + 1
+MEASURED = HELD_OUT + 900_000
+"""The seed of the first stream that `benchmarks/drift.py` measures."""
 CONTEXT = 9
 """Latents before a seam that a decoded stream is made of: what is further back is no longer seen."""
 PRO_LAYOUT = Layout(motion_latents=1, pad="zero_latent")

@@ -64,12 +64,14 @@ class Row:
     """One segment over all streams.
 
     `drift`: by statistic, the mean absolute change since the first segment beyond the truth's; `seams`: for each way to
-    show a seam, the largest jump at the join less the truth's, 0 in the first segment."""
+    show a seam, the largest jump at the join less the truth's, 0 in the first segment; `streams`: `drift_of` of each
+    stream by itself."""
 
     segment: int
     drift: dict[str, float]
     kept: float
     seams: dict[str, float]
+    streams: list[float]
 
     @property
     def seam(self) -> float:
@@ -92,7 +94,7 @@ def measure(way: Way, streams: list[Stream], segments: Decoded, height: int, wid
         videos = videos.cpu()
         gaps = torch.stack([statistics(v) - statistics(r) for v, r in zip(videos, real, strict=True)])
         first = gaps if first is None else first
-        change = (gaps - first).abs().mean(0)
+        changes = (gaps - first).abs()
         held = [
             kept(v, r, subject.colour)
             for v, r, truth in zip(videos, real, truths, strict=True)
@@ -110,8 +112,9 @@ def measure(way: Way, streams: list[Stream], segments: Decoded, height: int, wid
                 excess = [worst(a, b) for a, b in zip(streamed.cpu(), true_joins, strict=True)]
                 seams[STREAM] = sum(excess) / len(excess)
         last, last_true = videos[:, -overlap - 1 :], real[:, -overlap - 1 :]
-        drift = dict(zip(STATISTICS, change.tolist(), strict=True))
-        rows.append(Row(index + 1, drift, sum(held) / len(held), seams))
+        drift = dict(zip(STATISTICS, changes.mean(0).tolist(), strict=True))
+        each = [round(one, 3) for one in (100 * changes[:, :3].mean(1)).tolist()]
+        rows.append(Row(index + 1, drift, sum(held) / len(held), seams, each))
     return rows
 
 

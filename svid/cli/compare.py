@@ -20,9 +20,11 @@ from svid.store.files import make_folder, publish, removed_on_error, write_whole
 from svid.store.lineage import chain, resolve
 
 RECIPES = ("i2v", "svi-2.0-pro")
+IMAGE = "green-star.png"
+"""In `watch/examples`: one that plain chaining drifts on neither much nor little (`mini/examples.py` has the rule)."""
 PROMPTS = (
-    "a big yellow star moves right slowly on a pale plain background",
-    "a big yellow star moves left slowly on a pale plain background",
+    "a big green star moves up slowly on a slate cloudy background",
+    "a big green star moves down slowly on a slate cloudy background",
 )
 """In turn. Subject, size and background stay, so whatever else changes is drift."""
 FPS = 16
@@ -36,7 +38,7 @@ def manifest(recipe: str, segments: int) -> dict[str, Any]:
         "name": recipe,
         "recipe": recipe,
         "model": "wan22-mini",
-        "image": "star.png",
+        "image": IMAGE,
         "prompts": [PROMPTS[number % len(PROMPTS)] for number in range(segments)],
         "seed": 7,
         "fps": FPS,

@@ -22,7 +22,8 @@ prompts = [
   "a blue square stands still on a sand plain background, night turns to day",
 ]
 """
-SEGMENTS = 8
+SEGMENTS = 20
+"""As many as `benchmarks/drift.py` measures."""
 
 
 @click.command()
@@ -40,7 +41,6 @@ def demo(ctx: click.Context, folder: Path, segments: int | None, *, comparing: b
         folder = free_name(folder.parent, folder.name, "")
     home = make_home(folder)
     _say(f"1. a home: {home.root}")
-    shutil.copyfile(home.watch / f"examples/{EXAMPLE}.png", home.inbox / f"{EXAMPLE}.png")
     if comparing:
         _compare(ctx, home, segments or SEGMENTS)
     else:
@@ -48,6 +48,7 @@ def demo(ctx: click.Context, folder: Path, segments: int | None, *, comparing: b
 
 
 def _show_off(ctx: click.Context, home: Home) -> None:
+    _lay(home, f"{EXAMPLE}.png")
     drop(home, EXAMPLE, (home.watch / f"examples/{EXAMPLE}.toml").read_bytes(), ".toml")
     _say("2. a manifest dropped into watch/inbox becomes a video of 4 segments, with a hard cut in the third")
     _run(ctx, home)
@@ -67,8 +68,9 @@ def _show_off(ctx: click.Context, home: Home) -> None:
 
 
 def _compare(ctx: click.Context, home: Home, segments: int) -> None:
-    from svid.cli.compare import RECIPES, compare, manifest
+    from svid.cli.compare import IMAGE, RECIPES, compare, manifest
 
+    _lay(home, IMAGE)
     for recipe in RECIPES:
         drop_json(home, recipe, manifest(recipe, segments))
     _say(f"2. the same {segments} prompts, once by the last frame alone (i2v), once by svi-2.0-pro")
@@ -81,6 +83,10 @@ def _compare(ctx: click.Context, home: Home, segments: int) -> None:
     _say(f"4. brightness, contrast and saturation of segment {segments} are off by, in hundredths of their range:")
     for recipe, value in drifts.items():
         _say(f"   {recipe:12} {value:5.2f}")
+
+
+def _lay(home: Home, picture: str) -> None:
+    shutil.copyfile(home.watch / "examples" / picture, home.inbox / picture)
 
 
 def _say(text: str) -> None:

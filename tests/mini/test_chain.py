@@ -48,3 +48,6 @@ def test_a_fading_chain_drifts():
     videos = (torch.stack([draw(s.truth(I2V)[i], 32, 32) for s in streams]) * (1 - 0.2 * i) for i in range(3))
     rows = measure(I2V, streams, ((video, None) for video in videos), 32, 32)
     assert drift_of(rows[2]) > drift_of(rows[1]) > 1
+    for row in rows:
+        assert len(row.streams) == len(streams)
+        assert sum(row.streams) / len(streams) == pytest.approx(drift_of(row), abs=1e-3)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chain import MEASURED, held_out_streams
 from draw import draw, quantized
-from examples import FOLDER, SCENES, SIDE, main
+from examples import FOLDER, SCENES, SIDE, TYPICAL, main
 from grammar import caption
 from PIL import Image
 from world import CLOSE_UP, SIZES, Action, Scene, Script, Subject
@@ -17,8 +18,9 @@ from world import CLOSE_UP, SIZES, Action, Scene, Script, Subject
 from svid.cli import compare, demo
 
 STAR = SCENES["star.png"]
+GREEN = SCENES["green-star.png"]
 SQUARE = Scene((Subject("square", "blue", "", 0.5, 0.5, 0.0, CLOSE_UP),), "sand", "plain", close=True)
-RIGHT, LEFT = Action("right", "slowly"), Action("left", "slowly")
+RIGHT, LEFT, UP, DOWN = (Action(way, "slowly") for way in ("right", "left", "up", "down"))
 
 
 def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,5 +48,12 @@ def test_the_demo_speaks_the_miniatures_language() -> None:
 
 
 def test_the_comparison_speaks_it_too() -> None:
-    assert list(compare.PROMPTS) == [caption(STAR, Script((action,))) for action in (RIGHT, LEFT)]
-    assert STAR.subjects[0].radius == SIZES["big"]
+    assert compare.IMAGE in SCENES
+    assert list(compare.PROMPTS) == [caption(GREEN, Script((action,))) for action in (UP, DOWN)]
+    assert GREEN.subjects[0].radius == SIZES["big"]
+
+
+def test_its_prompts_are_those_that_the_measured_stream_begins_with() -> None:
+    (stream,) = held_out_streams(1, 4, 1.0, MEASURED + TYPICAL)
+    assert stream.scene == GREEN
+    assert stream.captions() == [*compare.PROMPTS, *compare.PROMPTS]

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from adapters import recycling_step, roll
+from adapters import BEGUN, recycling_step, roll
 from batches import COUNT, Trainee, pro_batch, pro_cut_batch, svi20_batch
 from batches import OWN as OWN_ROWS
 from experts import make_learner
@@ -169,6 +169,23 @@ def test_a_batch_of_pro_has_links_once_chains_have_been_rendered(folder, tmp_pat
         assert roll(trainee, "svi-2.0-pro", number, "cpu") > 0
     assert COUNT < len(trainee.chains.errors) <= 3 * COUNT
     assert linked()
+
+
+def test_a_rendering_for_pro_has_first_segments_beside_the_next_ones_of_chains(folder, tmp_path):
+    learner = make_learner(("high", "low"), tmp_path, "cpu", 0.9)
+    chains = Chains(Segments(folder, "link"))
+    first = [DEPTH * chain for chain in range(len(chains.segments) // DEPTH)]
+    chains.keep(first, torch.ones_like(chains.segments.tensors["motion"][first]))
+    chains.after = {index // DEPTH: 1 for index in first}
+    plain, pro = Segments(folder, "plain"), Segments(folder, "pro")
+    trainee = Trainee(learner.networks, {}, learner.prompts, plain, pro, chains=chains)
+    roll(trainee, "svi-2.0-pro", 1, "cpu")
+    assert len(chains.errors) == len(first) + COUNT - BEGUN
+    begun = [row for row in trainee.reached["high"] if not row.condition[:, 1].any()]
+    assert len(begun) * COUNT == len(trainee.reached["high"]) * BEGUN
+    for row in begun:
+        assert torch.equal(row.condition[:, 0], row.z[:, 0])
+        assert row.caption in plain.captions
 
 
 def test_segments_that_are_not_there_are_named(tmp_path):
