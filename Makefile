@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/svid demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # or the longest files, of few tests, come last
 
 check: $(READY)
 	$(BIN)/ruff check .

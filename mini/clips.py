@@ -19,13 +19,14 @@ LATE = (
     (17, 4, CROP),
     (9, 2, 0),
     (5, 3, 0),
-    (17, 1, 0),
+    (17, 2, 0),
     (1, 12, 0),
-    (33, 1, 0),
+    (33, 2, 0),
     (81, 1, CROP),
 )
 """(frames, clips, crop or whole frames) of one step in turn, about as many pixels in each. What teaches colours is how
-many scenes a step has, so most are small cuts around a subject; whole frames and long clips come later."""
+many scenes a step has, so most are small cuts around a subject; whole frames and long clips come later, and not one at
+a time where torch would be slow (see parallel.py)."""
 
 
 CUTS = 0.12

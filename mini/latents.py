@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,23 +124,19 @@ ITEMS: dict[str, Callable[..., Any]] = {
 }
 
 
-def write_shards(
-    encoder: Encoder, folder: Path, kind: str, count: int, seed: int, part: tuple[int, int] = (0, 1)
-) -> None:
-    """Write the first `count` segments of a kind, or what of them is not there yet; `part` (i, n): every nth shard from
-    the ith on, for n processes at once."""
+def write_shard(encoder: Encoder, folder: Path, kind: str, shard: int, seed: int) -> None:
+    """Write SHARD segments of a kind; `seed` is that of the first one of shard 0. What is there already stays."""
+    path = folder / f"{kind}-{shard:04d}.safetensors"
+    if path.exists():
+        return
+    aspect = encoder.width / encoder.height
+    items = [ITEMS[kind](encoder, seed + shard * SHARD + i, aspect) for i in range(SHARD)]
+    tensors = {name: torch.stack([t[name] for t, _ in items]).contiguous() for name in items[0][0]}
+    words = {name: json.dumps([w[name] for _, w in items]) for name in items[0][1]}
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(part[0], -(-count // SHARD), part[1]):
-        path = folder / f"{kind}-{shard:04d}.safetensors"
-        if path.exists():
-            continue
-        aspect = encoder.width / encoder.height
-        items = [ITEMS[kind](encoder, seed + shard * SHARD + i, aspect) for i in range(SHARD)]
-        tensors = {name: torch.stack([t[name] for t, _ in items]).contiguous() for name in items[0][0]}
-        words = {name: json.dumps([w[name] for _, w in items]) for name in items[0][1]}
-        draft = path.with_suffix(".tmp")
-        save_file(tensors, draft, words)
-        draft.replace(path)
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, draft, words)
+    draft.replace(path)
 
 
 class Segments:

@@ -27,7 +27,8 @@ class Options:
     count: int | None
     base: int
     kinds: tuple[str, ...] = ()
-    part: tuple[int, int] = (0, 1)
+    workers: int = 1
+    threads: int = 1
     loras: tuple[str, ...] = ()
 
 

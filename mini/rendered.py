@@ -34,7 +34,7 @@ SHARDS = {"plain": 2, "pro": 3}
 """Shards of encoded segments that are rendered."""
 TIMES = 2
 """Renderings of each segment: those of one truth are joined as two segments are."""
-SHAPES = ((9, 4, 0), (17, 2, 0), (33, 1, 0), (9, 12, 32), (17, 7, 32), (81, 1, 0))
+SHAPES = ((9, 4, 0), (17, 2, 0), (33, 2, 0), (9, 12, 32), (17, 7, 32), (81, 1, 0))
 """(frames, segments, crop or whole frames) of one step in turn, from the first frame on."""
 
 FRAMES: dict[str, Callable[[int, float], list[Scene]]] = {

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -26,7 +28,7 @@ from autoencoder import evaluate, make_vae, on_wans_scale, statistics
 from clips import HELD_OUT
 from experts import LONG, SHORT, make_learner, training_step
 from export import export
-from latents import Encoder, Segments, write_shards
+from latents import SHARD, Encoder, Segments, write_shard
 from optim import Average
 from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
 from rendered import write_rendered
@@ -52,13 +54,32 @@ def settle(options: Options) -> None:
     log(options, "settle", evaluate(vae, 16, 81, HEIGHT, WIDTH))
 
 
+@cache
+def encoder_of(options: Options) -> Encoder:
+    """The settled VAE's encoder, loaded once by every process."""
+    return Encoder(load_vae(options), HEIGHT, WIDTH)
+
+
+def encode_shard(options: Options, folder: Path, kind: str, shard: int, seed: int) -> None:
+    """Encode some segments of a kind, in whatever process this is."""
+    torch.set_num_threads(options.threads if options.workers == 1 else 1)
+    write_shard(encoder_of(options), folder, kind, shard, seed)
+
+
 def write_latents(options: Options) -> None:
-    """Encode the segments that the experts and the LoRAs learn from, and some to hold out."""
-    encoder, folder = Encoder(load_vae(options), HEIGHT, WIDTH), options.out / "latents"
-    if options.part[0] == 0:
-        write_shards(encoder, folder / "held", "plain", 128, HELD_OUT)
+    """Encode the segments that the experts and the LoRAs learn from, and some to hold out; shard by shard, by as many
+    processes as there are workers, each with a thread."""
+    folder = options.out / "latents"
+    tasks = [(options, folder / "held", "plain", 0, HELD_OUT)]
     for kind in options.kinds or COUNTS:
-        write_shards(encoder, folder, kind, options.count or COUNTS[kind], FIRST_SEEDS[kind], options.part)
+        shards = range(-(-(options.count or COUNTS[kind]) // SHARD))
+        tasks += [(options, folder, kind, shard, FIRST_SEEDS[kind]) for shard in shards]
+    if options.workers == 1:
+        for task in tasks:
+            encode_shard(*task)
+        return
+    with get_context("spawn").Pool(options.workers) as pool:
+        pool.starmap(encode_shard, tasks, chunksize=1)
 
 
 def train_experts(options: Options, stage: str) -> None:
@@ -118,9 +139,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="segments of each kind, in the place of the stage's own numbers")
     parser.add_argument("--kinds", nargs="+", choices=list(COUNTS), default=[], help="segments of these kinds only")
     parser.add_argument("--loras", nargs="+", choices=[*PLANS, *ABLATIONS], default=[], help="these LoRAs only")
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="i n: every nth shard of segments from i on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for products; all cores")
+    parser.add_argument("--workers", type=int, help="processes that encode segments; one a thread, on a GPU one")
     parser.add_argument("--base", type=int, default=8, help="the VAE's base channels")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -132,7 +153,8 @@ def main() -> None:
         given.count,
         given.base,
         tuple(given.kinds),
-        (given.part[0], given.part[1]),
+        given.workers or (given.threads if given.device == "cpu" else 1),
+        given.threads,
         tuple(given.loras),
     )
     for name in [n for n in STAGES if n != "ablations"] if given.stage == "all" else [given.stage]:

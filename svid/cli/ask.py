@@ -15,7 +15,6 @@ from svid.cli import home_of
 from svid.cli.open import desk_of
 from svid.errors import NotFound, UnknownVideo
 from svid.home import Home
-from svid.inbox.accept import Desk
 from svid.inbox.drop import as_json, drop, drop_json
 
 
@@ -67,7 +66,7 @@ def check(ctx: click.Context, file: Path, *, as_json: bool) -> None:
     """Say what FILE would render, or everything that is wrong with it. Renders nothing."""
     from svid.plan.show import plan_as_dict, plan_as_text
 
-    desk: Desk = desk_of(home_of(ctx))
+    desk = desk_of(home_of(ctx))
     desk.roots.append(Path("/"))
     request = desk.understand(file.read_bytes(), file.name, file.absolute().parent)
     found = plan_as_dict(desk, request)

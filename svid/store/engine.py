@@ -12,21 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from svid.errors import Problem, StorageError, StoreError
 from svid.store.disk import is_damaged, storage_errors, storage_problem, trouble_at_a_glance
-from svid.store.files import make_folder, publish, removed_on_error
-from svid.store.scratch import own_folder
-
-BACKUPS_KEPT = 5
+from svid.store.files import removed_on_error
 
 BUSY_TIMEOUT = 30_000
 """Milliseconds that a writer waits for another one before the database counts as locked."""
@@ -75,7 +67,10 @@ def open_store(database: Path, migrations: Path) -> Store:
             raise StoreError(
                 Problem(database.name, "journal_mode", f"expected wal, found {mode}", "put db/ on a local file system")
             )
-        migrate(engine, migrations, database)
+        if not is_newest(engine, migrations):
+            from svid.store.migrate import migrate  # Alembic, which takes as long to import as many a command to run
+
+            migrate(engine, migrations, database)
     except (DatabaseError, sqlite3.DatabaseError) as error:
         problem = storage_problem(error)
         if problem is not None and not is_damaged(error):
@@ -114,27 +109,7 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def migrate(engine: Engine, migrations: Path, database: Path | None = None) -> None:
-    """Bring the tables to the newest revision, after a backup where there is something to lose."""
-    if _is_newest(engine, migrations):
-        return
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
-    with engine.execution_options(svid_write=True).begin() as connection:
-        # Looked at with the lock held: a second process may have migrated while this one waited for it.
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current == script.get_current_head():
-            return
-        if current is not None:
-            _check_known(script, current)
-            if database is not None:
-                backup(database, database.parent / "backups", current)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _is_newest(engine: Engine, migrations: Path) -> bool:
+def is_newest(engine: Engine, migrations: Path) -> bool:
     """Whether there is nothing to do, told by the file names alone: Alembic reads and compiles every migration, which
     takes longer than most commands."""
     newest = max((file.name.partition("_")[0] for file in (migrations / "versions").glob("*.py")), default="")
@@ -147,15 +122,6 @@ def _is_newest(engine: Engine, migrations: Path) -> bool:
         if table is None or table.first() is None:
             return False
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == newest
-
-
-def _check_known(script: ScriptDirectory, current: str) -> None:
-    try:
-        script.get_revision(current)
-    except CommandError as error:
-        raise StoreError(
-            Problem("svid.db", "alembic_version", f"revision {current} is unknown to this svid", "use a newer svid")
-        ) from error
 
 
 def copy_database(database: Path, target: Path) -> None:
@@ -174,14 +140,3 @@ def copy_database(database: Path, target: Path) -> None:
     if wrong != "ok":
         target.unlink()
         raise StoreError(Problem(database.name, "", f"is damaged: {wrong}", "svid recover rebuilds it"))
-
-
-def backup(database: Path, folder: Path, label: str) -> Path:
-    """Keep a copy of a live database in `folder`, under a name that it gets once it is whole."""
-    make_folder(folder)
-    target, part = folder / f"svid-{label}.db", own_folder(database.parent / "tmp") / f"svid-{label}.part"
-    copy_database(database, part)
-    publish(part, target)
-    for old in sorted(folder.glob("svid-*.db"), key=lambda file: file.stat().st_mtime)[:-BACKUPS_KEPT]:
-        old.unlink()
-    return target

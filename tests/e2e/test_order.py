@@ -24,8 +24,9 @@ from svid.render.checkpoint import Pace
 from svid.render.commit import note_blob
 from svid.store import gc, queue
 from svid.store.backup import back_up
-from svid.store.engine import backup, open_store
+from svid.store.engine import open_store
 from svid.store.files import sync_file, sync_folder
+from svid.store.migrate import backup
 from svid.store.recover import install, rebuild
 from svid.workbench import Workbench
 from tests.e2e.tools import bench_in, new

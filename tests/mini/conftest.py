@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "mini"))
 
 from autoencoder import make_vae
-from latents import SHARD, Encoder, write_shards
+from latents import Encoder, write_shard
 
 
 @pytest.fixture(autouse=True)
@@ -34,5 +34,6 @@ def folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Segments as training reads them."""
     path = tmp_path_factory.mktemp("latents")
     for kind, shards, seed in (("plain", 1, 1), ("pro", 1, 1), ("link", 2, 20_000)):  # or links would be plain ones
-        write_shards(encoder, path, kind, shards * SHARD, seed)
+        for shard in range(shards):
+            write_shard(encoder, path, kind, shard, seed)
     return path

@@ -7,7 +7,7 @@ from adapters import BEGUN, recycling_step, roll
 from batches import COUNT, Trainee, pro_batch, pro_cut_batch, svi20_batch
 from batches import OWN as OWN_ROWS
 from experts import make_learner
-from latents import SHARD, Segments, write_shards
+from latents import Segments, write_shard
 from lora import Lora, read_pairs
 from options import Options, load_segments
 from recycle import FINISHED, Chains, Recycling
@@ -117,7 +117,7 @@ def test_a_later_segment_begins_with_what_is_wrong_with_its_motion_latent(folder
 
 
 def test_a_segment_of_svi_2_begins_with_what_is_wrong_with_the_frame_that_it_is_given(folder, encoder, tmp_path):
-    write_shards(encoder, tmp_path, "svi20", SHARD, 1)
+    write_shard(encoder, tmp_path, "svi20", 0, 1)
     prompts, own = make_learner((), tmp_path, "cpu", 0.9).prompts, Segments(tmp_path, "svi20")
     trainee = Trainee({}, {}, prompts, Segments(folder, "plain"), own, Recycling(0.5, 0.0, 0.0, 0.0))
     clean, _, before, _ = svi20_batch(trainee, random.Random(1))

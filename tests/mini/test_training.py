@@ -6,11 +6,13 @@ import torch
 from chain import PRO, held_out_streams
 from clips import CROP, batch
 from experts import ANY, HARD, OWN, any_given, choose, levels, make_learner, training_step
-from latents import ITEMS, SHARD, Segments, whole, write_shards
+from latents import ITEMS, SHARD, Segments, whole, write_shard
+from options import Options
 from rollouts import COUNT as ROLLED
 from rollouts import Rollouts
 from samples import DEPTH, draw_joint, draw_later, draw_link, draw_sample
 from torch import nn
+from train import write_latents
 
 
 def test_the_target_of_pro_repeats_five_frames_of_the_segment_before():
@@ -74,7 +76,7 @@ def test_batches_have_the_sizes_asked_for():
 
 def test_shards_are_written_once_and_read_back(encoder, folder):
     stamp = (folder / "plain-0000.safetensors").stat().st_mtime_ns
-    write_shards(encoder, folder, "plain", SHARD, 1)
+    write_shard(encoder, folder, "plain", 0, 1)
     assert (folder / "plain-0000.safetensors").stat().st_mtime_ns == stamp
     segments = Segments(folder, "plain")
     tensors, captions = segments.batch([0, 5])
@@ -82,6 +84,20 @@ def test_shards_are_written_once_and_read_back(encoder, folder):
     assert tensors["z"].shape == (2, 16, 21, 2, 2)
     assert tensors["where"].shape == (2, 1, 21, 2, 2)
     assert captions[1] == draw_sample(6).caption
+
+
+@pytest.mark.slow
+def test_workers_begin_and_leave_what_is_there(tmp_path):
+    folder = tmp_path / "latents"
+    there = [folder / "held" / "plain-0000.safetensors", folder / "cut-0000.safetensors"]
+    for file in there:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    options = Options(tmp_path, "cpu", None, SHARD + 1, 2, ("cut",), workers=2)
+    with pytest.raises(OSError, match="vae"):  # which one of the processes has met
+        write_latents(options)
+    assert [file.stat().st_size for file in there] == [0, 0]
+    assert sorted(folder.glob("*.*")) == [there[1]]
 
 
 def test_experts_see_the_kinds_that_are_theirs(folder):

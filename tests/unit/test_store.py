@@ -16,9 +16,10 @@ from svid.daemon.metrics import write_metrics
 from svid.errors import Ambiguous, BlobError, NotFound, StorageError, StoreError
 from svid.home import Home, bundled_dir
 from svid.store.blobs import Blobs
-from svid.store.engine import Store, connect, migrate, open_store
+from svid.store.engine import Store, connect, open_store
 from svid.store.explain import find_segment
 from svid.store.lineage import counts, resolve, resolve_stored
+from svid.store.migrate import migrate
 from svid.store.models import Base, Blob, Job, JobSegment, Segment, Video
 from svid.store.show import find_anything
 
