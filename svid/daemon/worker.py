@@ -80,6 +80,8 @@ def _die_with(parent: int) -> None:
 
 def serve(home: Home, wire: Wire) -> None:
     """Answer the daemon's messages until it hangs up."""
+    # All of what comes now stays. Looking it through again and again, as more comes, is a quarter of the time to start.
+    gc.disable()
     from svid.home import bundled_dir
     from svid.plugin.manager import Plugins
     from svid.render.env import peak_memory_mib, prepare_torch
@@ -95,6 +97,8 @@ def serve(home: Home, wire: Wire) -> None:
     except UsageError as error:  # a plugin or svid.toml that was changed since the daemon began
         _decline(wire, error)
         return
+    gc.freeze()
+    gc.enable()
 
     def tell(event: Any) -> None:
         logs.note(event)
