@@ -22,8 +22,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/svid demo
 
+# Files in the order of their names: xdist would leave those with few tests, which are the longest ones, to the end.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # or the longest files, of few tests, come last
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .
