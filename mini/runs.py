@@ -10,7 +10,8 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,38 +110,46 @@ class Run:
 
         SIGTERM and SIGINT save and stop; after a SIGKILL the last checkpoint is at most SAVE_EVERY old."""
         self.resume()
-        stops = caught()
         rates = self._rates()
         self.log(event="start", steps=self.steps, **machine())
         saved = began = time.monotonic()
         before = self.seconds
-        while self.step < self.steps:
-            factor = self._update(step, rates)
-            if after is not None:
-                after(self.step)
-            now = time.monotonic()
-            self.seconds = before + now - began
-            if self.step % self.log_every == 0:
-                self.log(lr=round(factor, 4), **{k: round(sum(v) / len(v), 5) for k, v in sorted(self._totals.items())})
-                self._totals.clear()
-            last = self.step == self.steps
-            if last or stops or now - saved > SAVE_EVERY:
-                self.save()
-                saved = now
-            if evaluate is not None and (last or self.step % evaluate_every == 0):
-                self.log(**{k: round(v, 4) for k, v in evaluate().items()})
-            if stops:
-                self.log(event="stopped")
-                sys.exit(128 + stops[0])
+        with caught() as stops:
+            while self.step < self.steps:
+                factor = self._update(step, rates)
+                if after is not None:
+                    after(self.step)
+                now = time.monotonic()
+                self.seconds = before + now - began
+                if self.step % self.log_every == 0:
+                    self._log_means(factor)
+                last = self.step == self.steps
+                if last or stops or now - saved > SAVE_EVERY:
+                    self.save()
+                    saved = now
+                if evaluate is not None and (last or self.step % evaluate_every == 0):
+                    self.log(**{k: round(v, 4) for k, v in evaluate().items()})
+                if stops:
+                    self.log(event="stopped")
+                    sys.exit(128 + stops[0])
         self.log(event="end")
 
+    def _log_means(self, factor: float) -> None:
+        self.log(lr=round(factor, 4), **{k: round(sum(v) / len(v), 5) for k, v in sorted(self._totals.items())})
+        self._totals.clear()
 
-def caught() -> list[int]:
-    """A list that the signals appear in which ask for an end."""
+
+@contextmanager
+def caught() -> Iterator[list[int]]:
+    """A list that the signals appear in which ask for an end, for as long as this lasts: what comes after a run in the
+    same process ends by them as ever."""
     stops: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _: stops.append(got))
-    return stops
+    before = {one: signal.signal(one, lambda got, _: stops.append(got)) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stops
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def machine() -> dict[str, Any]:

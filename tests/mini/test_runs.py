@@ -26,7 +26,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
     layer, run = whole_run(tmp_path / "a", 20)
     (tmp_path / "a").mkdir()
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     run.train(step_of(layer))
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
     (tmp_path / "b").mkdir()
     other, begun = whole_run(tmp_path / "b", 20)
     begun.steps = 20
