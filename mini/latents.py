@@ -124,9 +124,14 @@ ITEMS: dict[str, Callable[..., Any]] = {
 }
 
 
+def shard_path(folder: Path, kind: str, shard: int) -> Path:
+    """Where a shard of a kind is."""
+    return folder / f"{kind}-{shard:04d}.safetensors"
+
+
 def write_shard(encoder: Encoder, folder: Path, kind: str, shard: int, seed: int) -> None:
     """Write SHARD segments of a kind; `seed` is that of the first one of shard 0. What is there already stays."""
-    path = folder / f"{kind}-{shard:04d}.safetensors"
+    path = shard_path(folder, kind, shard)
     if path.exists():
         return
     aspect = encoder.width / encoder.height

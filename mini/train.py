@@ -28,7 +28,7 @@ from autoencoder import evaluate, make_vae, on_wans_scale, statistics
 from clips import HELD_OUT
 from experts import LONG, SHORT, make_learner, training_step
 from export import export
-from latents import SHARD, Encoder, Segments, write_shard
+from latents import SHARD, Encoder, Segments, shard_path, write_shard
 from optim import Average
 from options import HEIGHT, WIDTH, Options, averaged, load_averages, load_segments, load_vae, log, scored
 from rendered import write_rendered
@@ -74,7 +74,8 @@ def write_latents(options: Options) -> None:
     for kind in options.kinds or COUNTS:
         shards = range(-(-(options.count or COUNTS[kind]) // SHARD))
         tasks += [(options, folder, kind, shard, FIRST_SEEDS[kind]) for shard in shards]
-    if options.workers == 1:
+    tasks = [task for task in tasks if not shard_path(*task[1:4]).exists()]
+    if options.workers == 1 or not tasks:
         for task in tasks:
             encode_shard(*task)
         return

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -87,15 +88,16 @@ def test_shards_are_written_once_and_read_back(encoder, folder):
 
 
 @pytest.mark.slow
-def test_workers_begin_and_leave_what_is_there(tmp_path):
+def test_workers_begin_with_what_is_not_there(tmp_path):
     folder = tmp_path / "latents"
     there = [folder / "held" / "plain-0000.safetensors", folder / "cut-0000.safetensors"]
     for file in there:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    options = Options(tmp_path, "cpu", None, SHARD + 1, 2, ("cut",), workers=2)
-    with pytest.raises(OSError, match="vae"):  # which one of the processes has met
-        write_latents(options)
+    options = Options(tmp_path, "cpu", None, SHARD, 2, ("cut",), workers=2)
+    write_latents(options)  # nothing to do, so nobody asks for a VAE, and there is none
+    with pytest.raises(OSError, match="vae"):  # the process that has the second shard to write does
+        write_latents(replace(options, count=SHARD + 1))
     assert [file.stat().st_size for file in there] == [0, 0]
     assert sorted(folder.glob("*.*")) == [there[1]]
 
